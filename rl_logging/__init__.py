@@ -1,0 +1,15 @@
+"""A pluggable, multi-backend experiment logger for reinforcement learning.
+
+Nothing is lost, and training never waits: a log call is one append to a journal in the run directory; another process
+delivers it to MLflow, Weights & Biases, and whatever sink a plugin makes.
+"""
+
+from __future__ import annotations
+
+__version__ = "0.1.0"
+
+from rl_logging.config import SettingsError
+from rl_logging.logger import ExperimentLogger, SavedModel
+from rl_logging.summary import DestinationStatus
+
+__all__ = ["DestinationStatus", "ExperimentLogger", "SavedModel", "SettingsError", "__version__"]

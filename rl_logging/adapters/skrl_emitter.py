@@ -1,0 +1,73 @@
+"""From an agent's tracked data to metrics: one emission."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rl_logging.adapters.skrl_names import UPDATE_TIME_TAG, learning_rate_tag, name_table
+from rl_logging.adapters.skrl_probes import UpdateProbe, learning_rates
+from rl_logging.adapters.skrl_progress import Progress
+from rl_logging.adapters.skrl_timeline import Phase
+from rl_logging.adapters.skrl_window import TrackedData, reduced
+
+
+class Emitter:
+    """Emits what an agent has tracked, with what the adapter knows besides.
+
+    Args:
+        logger: The `rl_logging.ExperimentLogger`.
+        agent: The agent.
+    """
+
+    def __init__(self, logger: Any, agent: Any) -> None:
+        self._agent = agent
+        self._env_steps = logger.settings.clock != "framework"
+        self._pipeline = logger.pipeline(name_table(agent))
+        self._seen: set[str] = set()
+        self.interval = self._pipeline.interval
+        self.follows_skrl = self.interval.kind == "framework"
+        self.tracked = TrackedData(agent)
+        self.progress = Progress()
+        self.probe = UpdateProbe(agent)
+
+    def emit(self, step: int, phase: Phase, num_envs: int | None) -> None:
+        """Emits the window, if anything was tracked in it.
+
+        Args:
+            step: The run's step.
+            phase: What it is doing.
+            num_envs: Environment steps in a step of the agent, or None where that is unknown.
+        """
+        window = self.tracked.drain()
+        if not window:
+            return
+        self._seen.update(window)
+        if self.follows_skrl:
+            values, window = reduced(window)
+            if values:
+                self._pipeline.log(values, step, prefix=phase.prefix)
+        if window:
+            for tag, tracked in window.items():
+                for value in tracked:
+                    # NumPy's float64 is a float too, and the pipeline's short way is for plain ones.
+                    self._pipeline.record(tag, float(value) if isinstance(value, (float, int)) else value)
+            self._pipeline.emit(step, prefix=phase.prefix)
+        own = phase.episodes.metrics()
+        if phase.training:
+            own.update(self._training_metrics(step, num_envs))
+        if own:
+            self._pipeline.canonical({phase.prefix + name: value for name, value in own.items()}, step)
+
+    def _training_metrics(self, step: int, num_envs: int | None) -> dict[str, float]:
+        values = self.progress.drain(num_envs)
+        if UPDATE_TIME_TAG in self._seen:
+            values.pop("learning_time", None)  # skrl's own has that name
+        values.update(self.probe.drain())
+        for name, rate in learning_rates(self._agent).items():
+            if learning_rate_tag(name) not in self._seen:
+                values[name] = rate
+        if self._env_steps:
+            values["timesteps"] = float(step)
+        elif num_envs is not None:
+            values["timesteps"] = float(step * num_envs)
+        return values

@@ -1,0 +1,96 @@
+"""Where an agent stands on the run's clock: in a training, or in one of the evaluations between."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from rl_logging.adapters.skrl_episodes import FinishedEpisodes
+from rl_logging.extraction.clock import Clock
+
+_EVAL: Final = "eval/"
+
+
+class Phase:
+    """Training, or one evaluation: what lies on one clock under one prefix.
+
+    Args:
+        training: Whether it is a training.
+        clock: Turns the agent's steps into the run's.
+    """
+
+    def __init__(self, *, training: bool, clock: Clock) -> None:
+        self.training = training
+        self.clock = clock
+        self.prefix = "" if training else _EVAL
+        self.episodes = FinishedEpisodes()
+
+
+class Timeline:
+    """Follows an agent's timesteps, which a trainer counts from 0 in each call of its ``train`` and ``eval``.
+
+    Args:
+        logger: The `rl_logging.ExperimentLogger`.
+        initial_step: Where the run's clock starts.
+        num_envs: Environment steps in one step of the agent; None while that is unknown.
+    """
+
+    def __init__(self, logger: Any, *, initial_step: int, num_envs: int | None) -> None:
+        self.num_envs = num_envs
+        self.phase: Phase | None = None
+        self.timestep = -1
+        self._logger = logger
+        self._initial_step = initial_step
+        self._trained: Phase | None = None
+        self._now = initial_step
+
+    @property
+    def now(self) -> int:
+        """The run's step."""
+        return self._now
+
+    def at(self, steps: int) -> int:
+        """Returns where a number of steps of the agent, mostly the present one, lies on the run's clock."""
+        factor = self.phase.clock.factor if self.phase is not None else 1
+        return self._now + (steps - self.timestep - 1) * factor
+
+    def continues(self, timestep: int, *, training: bool) -> bool:
+        """Returns whether a timestep belongs to the present phase's present count."""
+        return self.phase is not None and self.phase.training is training and timestep > self.timestep
+
+    def enter(self, timestep: int, *, training: bool) -> None:
+        """Begins the phase that a timestep belongs to; the training is one phase, however often it is interrupted."""
+        phase = self.phase
+        if phase is None:
+            self.phase = self._new_phase(training, self._initial_step)
+        elif training and not phase.training:
+            self.phase = self._trained or self._new_phase(True, self._initial_step)
+        elif phase.training and not training:
+            self._trained = phase
+            # An evaluation lies on the run's clock from where the training stood.
+            self.phase = self._new_phase(False, self._now - timestep * phase.clock.factor)
+
+    def advance(self, timestep: int) -> Phase:
+        """Takes one step of the agent; returns the phase."""
+        assert self.phase is not None
+        self.timestep = timestep
+        self._now = self.phase.clock.at(timestep + 1)
+        return self.phase
+
+    def _new_phase(self, training: bool, initial_step: int) -> Phase:
+        settings = self._logger.settings
+        factor = 1
+        if settings.clock != "framework":
+            if self.num_envs is None:
+                self._logger.warn_once(
+                    "skrl/num_envs",
+                    "it is not known on how many environments the agent is trained: its own steps are logged, not "
+                    "environment steps; give num_envs to logger.attach",
+                )
+            factor = self.num_envs or 1
+        clock = Clock(
+            factor=factor,
+            on_step_reset=settings.on_step_reset,
+            initial_step=initial_step,
+            warn=self._logger.warn_once,
+        )
+        return Phase(training=training, clock=clock)

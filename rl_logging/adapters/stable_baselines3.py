@@ -1,0 +1,103 @@
+"""Logging what stable-baselines3 trains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+try:
+    from stable_baselines3.common.callbacks import BaseCallback
+except ImportError as error:
+    raise ImportError(
+        f"logging a stable-baselines3 training needs stable-baselines3 ({error}): pip install 'rl-logging[sb3]'",
+        name=error.name,
+    ) from error
+
+from rl_logging.adapters.stable_baselines3_training import Training, tell_of_failure
+
+
+def make_callbacks(logger: Any, **options: Any) -> list[BaseCallback]:
+    """Returns the callbacks that log a training, for ``model.learn(callback=...)``.
+
+    Args:
+        logger: The `rl_logging.ExperimentLogger`.
+        **options: See `MetricsCallback`.
+    """
+    return [MetricsCallback(logger, **options)]
+
+
+class MetricsCallback(BaseCallback):  # type: ignore[misc]
+    """Logs all that an algorithm and its callbacks record into stable-baselines3's logger.
+
+    At the setting ``interval: framework`` the points are those of stable-baselines3's own TensorBoard file, by its own
+    rule, besides what it keeps out of that file, and the last window, which it drops. At the other settings every
+    value recorded counts, and those between two emissions are reduced to one. Pictures, videos and hyperparameters
+    recorded there are logged as such; ``exclude="rl_logging"`` keeps a value out. Besides: the returns and lengths of
+    the last 100 finished episodes, and the times of rollouts and updates.
+
+    It serves several trainings, one after the other. A copy of it, in another process say, logs nothing. An exception
+    of the logging never reaches the training.
+
+    Args:
+        logger: The `rl_logging.ExperimentLogger`.
+        verbose: As in every callback; this one has nothing to say.
+    """
+
+    def __init__(self, logger: Any, verbose: int = 0) -> None:
+        super().__init__(verbose)
+        self._experiment = logger
+        self._training: Training | None = None
+
+    def _init_callback(self) -> None:
+        # Not at the training's start, when other callbacks may already have recorded something.
+        if self._experiment is not None:
+            self._safely("begin", self._begin)
+
+    def _on_training_start(self) -> None:
+        if self._training is not None:
+            self._safely("start", self._training.start)
+
+    def _on_rollout_start(self) -> None:
+        if self._training is not None:
+            self._safely("rollout_starts", self._training.rollout_starts)
+
+    def _on_step(self) -> bool:
+        if self._training is not None:
+            try:
+                self._training.step(self.locals.get("infos", ()))
+            except Exception as error:
+                self._failed("step", error)
+        return True
+
+    def _on_rollout_end(self) -> None:
+        if self._training is not None:
+            self._safely("rollout_ends", self._training.rollout_ends)
+
+    def _on_training_end(self) -> None:
+        self._safely("end", self._end)
+
+    def _begin(self) -> None:
+        self._end()  # of a training that an exception left nobody was told
+        self._training = Training(self._experiment, self.model)
+
+    def _end(self) -> None:
+        training, self._training = self._training, None
+        if training is not None:
+            training.end()
+
+    def _safely(self, what: str, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except Exception as error:
+            self._failed(what, error)
+
+    def _failed(self, what: str, error: Exception) -> None:
+        tell_of_failure(self._experiment, what, self.num_timesteps, error)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _silent, (self.verbose,)
+
+
+def _silent(verbose: int) -> MetricsCallback:
+    """Returns a callback that logs nothing: the run belongs to the one it is a copy of."""
+    return MetricsCallback(None, verbose)

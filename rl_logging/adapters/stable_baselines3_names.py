@@ -1,0 +1,76 @@
+"""What stable-baselines3's keys are called in a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from rl_logging.extraction.names import NameTable, Rename
+
+EPISODES_WINDOW: Final = 100
+"""Finished episodes that the canonical means of episodes are taken over."""
+
+EPISODE_KEYS: Final = frozenset({"rollout/ep_rew_mean", "rollout/ep_len_mean"})
+TIMESTEPS_KEY: Final = "time/total_timesteps"
+ITERATIONS_KEY: Final = "time/iterations"
+FPS_KEY: Final = "time/fps"
+OBJECTIVE_KEY: Final = "train/policy_objective"
+
+_RENAMES: Final[Mapping[str, str | Rename]] = {
+    "rollout/ep_rew_mean": "episode_reward_mean",
+    "rollout/ep_len_mean": "episode_length_mean",
+    "rollout/success_rate": "success_rate",
+    "rollout/exploration_rate": "exploration_rate",
+    "train/policy_gradient_loss": "policy_loss",
+    "train/policy_loss": "policy_loss",
+    "train/actor_loss": "policy_loss",
+    OBJECTIVE_KEY: Rename("policy_loss", -1.0),
+    "train/value_loss": "value_loss",
+    "train/critic_loss": "critic_loss",
+    "train/entropy_loss": Rename("entropy", -1.0),
+    "train/ent_coef": "entropy_coefficient",
+    "train/ent_coef_loss": "entropy_coefficient_loss",
+    "train/approx_kl": "kl_divergence",
+    "train/kl_divergence_loss": "kl_divergence",
+    "train/learning_rate": "learning_rate",
+    "train/std": "policy_std",
+    FPS_KEY: "fps",
+    ITERATIONS_KEY: "iterations",
+    TIMESTEPS_KEY: "timesteps",
+    "time/time_elapsed": "time_elapsed",
+    "time/episodes": "episodes",
+    "eval/mean_reward": "eval/episode_reward_mean",
+    "eval/mean_ep_length": "eval/episode_length_mean",
+    "eval/success_rate": "eval/success_rate",
+}
+_GROUPS: Final = ("train/", "rollout/", "time/")
+
+
+def clean(key: str) -> str:
+    """Returns `key` without the group that stable-baselines3 prints it in."""
+    for group in _GROUPS:
+        if key.startswith(group):
+            return key.removeprefix(group)
+    return key
+
+
+def name_table(model: Any, ours: frozenset[str]) -> NameTable:
+    """Returns the table for what `model`, a stable-baselines3 algorithm, records.
+
+    Args:
+        model: The algorithm.
+        ours: Keys whose canonical names the adapter's own figures have: they keep their full names.
+    """
+    entries = dict(_RENAMES)
+    loss = _loss_of(model)
+    if loss is not None:
+        entries["train/loss"] = loss
+    entries.update({key: key for key in ours})
+    return NameTable(entries, clean)
+
+
+def _loss_of(model: Any) -> str | None:
+    """Returns what ``train/loss`` is: of action values in DQN and its kin, in PPO's family the sum of all losses."""
+    if hasattr(model, "q_net") or hasattr(model, "quantile_net"):
+        return "q_loss"
+    return "total_loss" if hasattr(model, "rollout_buffer") else None

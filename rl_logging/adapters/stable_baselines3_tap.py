@@ -1,0 +1,95 @@
+"""Listening to one stable-baselines3 logger: what is recorded into it, and when it writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol
+
+OWN_FORMAT: Final = "rl_logging"
+"""In ``exclude``, what keeps a value from being logged here; other formats' names say nothing about us."""
+
+_METHODS: Final = ("record", "record_mean", "dump")
+
+
+class Listener(Protocol):
+    """What hears of a logger's calls. None of these may raise."""
+
+    def on_record(self, key: str, value: Any, *, mean: bool) -> None:
+        """Told after a value was recorded."""
+        ...
+
+    def on_dump(self, step: Any) -> None:
+        """Told before the logger writes what it holds, and forgets it."""
+        ...
+
+
+class LoggerTap:
+    """Stands in for three methods of one logger, by attributes of the instance, while anybody listens.
+
+    One serves all listeners: they can leave in any order, and the last one leaves the logger as it was found. The
+    model is never touched, as it must stay possible to save it.
+
+    Args:
+        target: The stable-baselines3 logger.
+    """
+
+    def __init__(self, target: Any) -> None:
+        self.target = target
+        self.listeners: tuple[Listener, ...] = ()
+        self._standins = [_StandIn(self, name) for name in _METHODS]
+
+    @classmethod
+    def listen(cls, target: Any, listener: Listener) -> LoggerTap:
+        """Adds `listener` to the tap of the logger `target`, placing one where there is none."""
+        standin = vars(target).get(_METHODS[0])
+        tap = standin.tap if isinstance(standin, _StandIn) and standin.tap.target is target else cls(target)
+        tap.listeners += (listener,)
+        return tap
+
+    def leave(self, listener: Listener) -> None:
+        """Takes `listener` out, and with the last one the tap. Idempotent."""
+        self.listeners = tuple(other for other in self.listeners if other is not listener)
+        if not self.listeners:
+            for standin in self._standins:
+                standin.remove()
+
+
+class _StandIn:
+    """An attribute in a method's place; a copy of the logger, by pickle or deepcopy, has the plain method there."""
+
+    def __init__(self, tap: LoggerTap, name: str) -> None:
+        self.tap = tap
+        self._name = name
+        self._own = vars(tap.target).get(name)
+        self._inner: Callable[..., Any] = getattr(tap.target, name)
+        setattr(tap.target, name, self)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._name == "dump":
+            step = args[0] if args else kwargs.get("step", 0)
+            for listener in self.tap.listeners:
+                listener.on_dump(step)
+            return self._inner(*args, **kwargs)
+        result = self._inner(*args, **kwargs)
+        given: Mapping[str, Any] = {**dict(zip(("key", "value", "exclude"), args, strict=False)), **kwargs}
+        if not is_excluded(given.get("exclude")):
+            for listener in self.tap.listeners:
+                listener.on_record(given["key"], given["value"], mean=self._name == "record_mean")
+        return result
+
+    def remove(self) -> None:
+        """Puts back what was there; where somebody has put theirs over this one, it goes on as a mere passage."""
+        if vars(self.tap.target).get(self._name) is not self:
+            return
+        if self._own is None:
+            delattr(self.tap.target, self._name)
+        else:
+            setattr(self.tap.target, self._name, self._own)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return getattr, (self.tap.target, self._name)
+
+
+def is_excluded(exclude: Any) -> bool:
+    """Returns whether an ``exclude`` names this package."""
+    return exclude is not None and OWN_FORMAT in ((exclude,) if isinstance(exclude, str) else exclude)

@@ -1,0 +1,271 @@
+"""One training of a stable-baselines3 algorithm, from its beginning to its end, as it is logged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from stable_baselines3.common.logger import DISABLED
+
+from rl_logging.adapters.stable_baselines3_describe import configuration
+from rl_logging.adapters.stable_baselines3_media import KINDS, log_media
+from rl_logging.adapters.stable_baselines3_names import (
+    EPISODE_KEYS,
+    EPISODES_WINDOW,
+    FPS_KEY,
+    ITERATIONS_KEY,
+    OBJECTIVE_KEY,
+    TIMESTEPS_KEY,
+    clean,
+    name_table,
+)
+from rl_logging.adapters.stable_baselines3_progress import Episodes, Progress
+from rl_logging.adapters.stable_baselines3_session import Leftover, Session
+from rl_logging.adapters.stable_baselines3_tap import LoggerTap, is_excluded
+from rl_logging.extraction.intervals import Interval
+
+
+class Training:
+    """Listens to an algorithm's logger while it is trained, and logs what it hears.
+
+    Args:
+        logger: The `rl_logging.ExperimentLogger`.
+        model: The algorithm, about to begin.
+    """
+
+    def __init__(self, logger: Any, model: Any) -> None:
+        self.model = model
+        self.active = True
+        self._logger = logger
+        self._session = Session.of(logger)
+        self._session.end_those_of(model)
+        self._interval = Interval.parse(logger.settings.interval)
+        self._follows = self._interval.kind == "framework"
+        self._own_means = not self._follows or getattr(model, "_stats_window_size", None) != EPISODES_WINDOW
+        ours = _keys_of_ours(follows=self._follows, own_means=self._own_means)
+        self._pipeline = logger.pipeline(name_table(model, ours))
+        # Under canonical names alone, what ours stands for is not logged a second time.
+        self._canonical = logger.settings.names == "canonical"
+        self._skipped = ours if self._canonical else frozenset()
+        self._at = self._start = int(model.num_timesteps)
+        self._offset = self._session.clock.at(self._at) - self._at
+        self._steps = 0
+        self._told_at: int | None = None
+        self._touched: set[str] = set()
+        self._episodes = Episodes(getattr(model, "ep_info_buffer", None) or ())
+        self._progress = Progress(model)
+        self._target = model.logger
+        self._tap = LoggerTap.listen(self._target, self)
+        self._session.settle(self._target)
+        self._session.begin(self)
+        logger.set_clock(self._read_clock)
+
+    # The course of a training.
+
+    def start(self) -> None:
+        """The training starts: logs what is trained, and how."""
+        if self._session.is_new(self.model):
+            self._logger.add_config_defaults(configuration(self.model))
+
+    def rollout_starts(self) -> None:
+        """The collection of a rollout starts, and the update before it is done."""
+        self._follow_logger()
+        self._progress.rollout_starts()
+        if self._interval.kind == "rollout" and self._steps and self.active:
+            self._emit()
+
+    def step(self, infos: Iterable[Mapping[str, Any]]) -> None:
+        """All environments took a step.
+
+        Args:
+            infos: What each of them said of it.
+        """
+        if not self.active:
+            return
+        if self.model.logger is not self._target:
+            self._follow_logger()
+        self._advance()
+        self._episodes.step(infos)
+
+    def rollout_ends(self) -> None:
+        """A rollout is collected; what follows is the update."""
+        self._progress.rollout_ends()
+
+    def end(self) -> None:
+        """Logs what is left, and leaves the algorithm's logger as it was found. Idempotent."""
+        if not self.active:
+            return
+        self.active = False
+        self._tap.leave(self)
+        self._session.leave(self)
+        # Not the model's own count, which a next training may have set back already.
+        final = self._session.clock.at(self._at)
+        self._logger.set_clock(lambda: final)
+        self._progress.update_ends()
+        if self._follows:
+            stays = getattr(self.model, "_custom_logger", False) and self.model.logger is self._target
+            self._leave_logger(keep=stays)
+            self._log_own(self._last_figures(), final)
+        elif self._steps:
+            self._emit()
+        else:
+            self._pipeline.emit(final)
+
+    # What the algorithm's logger is told.
+
+    def on_record(self, key: str, value: Any, *, mean: bool) -> None:
+        """A value was recorded."""
+        self._guarded("record", lambda: self._record(key, value, mean=mean))
+
+    def on_dump(self, step: Any) -> None:
+        """The logger is about to write."""
+        if self._follows:
+            self._guarded("dump", lambda: self._dump(step))
+
+    def _record(self, key: str, value: Any, *, mean: bool) -> None:
+        self._touched.add(key)
+        self._advance()
+        if isinstance(value, KINDS):
+            # At once: a figure is closed, and a second picture takes the place of the first, before the next dump.
+            log_media(self._logger, key, value, self._run_step(self._at))
+        elif not self._follows and value is not None:
+            for name, kept in self._logged({key: value}).items():
+                self._pipeline.record(name, kept, "mean" if mean else None)
+
+    def _dump(self, step: Any) -> None:
+        self._advance()
+        values = self._held_values()
+        self._touched.clear()
+        at = self._run_step(int(step))
+        self._pipeline.log(self._logged(values), at)
+        figures = self._progress.times()
+        if TIMESTEPS_KEY in values:
+            figures["timesteps"] = self._run_step(self._at)
+        if FPS_KEY in values:  # not an evaluation's
+            self._told_at = self._at
+            if ITERATIONS_KEY not in values:
+                figures["iterations"] = self._progress.iterations
+            figures.update(
+                (name, figure)
+                for name, figure in self._episodes.figures().items()
+                if self._own_means or not name.endswith("_mean")
+            )
+            self._episodes.fresh = False
+        self._log_own(figures, at)
+
+    def _held_values(self) -> dict[str, Any]:
+        """Returns what the algorithm's logger would write now."""
+        target = self._target
+        values = {
+            key: value
+            for key, value in dict(target.name_to_value).items()
+            if not is_excluded(target.name_to_excluded.get(key))
+            # One that is disabled neither writes nor forgets, so that what it holds may be old.
+            and (target.level != DISABLED or key in self._touched)
+        }
+        for key in [key for key, value in values.items() if isinstance(value, KINDS)]:
+            media = values.pop(key)
+            if key not in self._touched:  # from before the training, so it was not heard of
+                log_media(self._logger, key, media, self._run_step(self._at))
+        return values
+
+    def _logged(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        logged = {key: value for key, value in values.items() if key not in self._skipped}
+        if self._canonical and OBJECTIVE_KEY in logged:
+            logged[clean(OBJECTIVE_KEY)] = logged[OBJECTIVE_KEY]  # besides the policy loss, which is its negative
+        return logged
+
+    def _follow_logger(self) -> None:
+        """Moves over to the algorithm's logger of now, where somebody has given it another one."""
+        if self.active and self.model.logger is not self._target:
+            self._tap.leave(self)
+            if self._follows:
+                self._leave_logger(keep=False)
+            self._target = self.model.logger
+            self._tap = LoggerTap.listen(self._target, self)
+
+    def _leave_logger(self, *, keep: bool) -> None:
+        """Logs what was recorded and never written.
+
+        Args:
+            keep: Whether it may still be written by a later training, and is only then logged.
+        """
+        values = self._logged(self._held_values())
+        self._touched.clear()
+        leftover = Leftover(self._target, values, self._pipeline, self._run_step(self._at))
+        if keep:
+            self._session.keep(leftover)
+        else:
+            leftover.log()
+
+    # Counting steps.
+
+    def _advance(self) -> None:
+        """Counts a step once the algorithm has taken one, and emits what lies before it where that is due.
+
+        All that is recorded between two steps, the update's values too, so belongs to the first of them.
+        """
+        now = int(self.model.num_timesteps)
+        if now != self._at:
+            if self._steps and self._interval.due(self._steps):
+                self._emit()
+            self._at = now
+            self._steps += 1
+
+    def _emit(self) -> None:
+        step = self._run_step(self._at)
+        self._pipeline.emit(step)
+        self._log_own({**self._progress.times(), **self._counters(step), **self._new_episodes()}, step)
+
+    def _last_figures(self) -> dict[str, float]:
+        figures = {**self._progress.times(), **self._new_episodes()}
+        if self._at not in (self._told_at, self._start):
+            figures.update(self._counters(self._run_step(self._at)))
+        return figures
+
+    def _counters(self, step: int) -> dict[str, float]:
+        return {"timesteps": step, "fps": self._progress.fps(), "iterations": self._progress.iterations}
+
+    def _new_episodes(self) -> dict[str, float]:
+        if not self._episodes.fresh:
+            return {}
+        self._episodes.fresh = False
+        return self._episodes.figures()
+
+    def _log_own(self, figures: Mapping[str, float], step: int) -> None:
+        if figures:
+            self._pipeline.canonical(figures, step)
+
+    # The clock.
+
+    def _run_step(self, timesteps: int) -> int:
+        return timesteps + self._offset
+
+    def _read_clock(self) -> int | None:
+        return self._run_step(int(self.model.num_timesteps))
+
+    def _guarded(self, what: str, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except Exception as error:
+            tell_of_failure(self._logger, what, self._at, error)
+
+
+def tell_of_failure(logger: Any, what: str, timesteps: int, error: Exception) -> None:
+    """Warns of an error of the logging, which must not reach the training."""
+    logger.warn_once(
+        f"stable_baselines3/{what}",
+        f"Failed to extract or log metrics at step {timesteps}: {type(error).__name__}: {error} "
+        f"(in {what}; the training goes on)",
+    )
+
+
+def _keys_of_ours(*, follows: bool, own_means: bool) -> frozenset[str]:
+    """Returns the keys that figures of the adapter's own stand for."""
+    # stable-baselines3's count begins at 0 again in each training, the run's clock may not.
+    keys = {TIMESTEPS_KEY}
+    if own_means:
+        keys |= EPISODE_KEYS
+    if not follows:
+        keys |= {FPS_KEY, ITERATIONS_KEY}
+    return frozenset(keys)

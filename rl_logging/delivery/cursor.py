@@ -1,0 +1,59 @@
+"""How far a destination has come: what was read and is not settled yet, in order."""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+
+from rl_logging.destination import DestinationState
+
+
+class Outcome(enum.Enum):
+    """What became of a record that was read."""
+
+    HANDED = enum.auto()
+    REFUSED = enum.auto()
+    SKIPPED = enum.auto()
+    PASSED = enum.auto()
+    END = enum.auto()
+
+
+class Cursor:
+    """Moves a destination's `confirmed` over what is settled, and counts it; never past what the store has not.
+
+    Args:
+        state: The destination's state, changed in place.
+    """
+
+    def __init__(self, state: DestinationState) -> None:
+        self._state = state
+        self._pending: deque[tuple[int, Outcome]] = deque()
+        self._handed = 0
+
+    def __len__(self) -> int:
+        return len(self._pending)
+
+    @property
+    def awaits_the_store(self) -> bool:
+        """Whether something was handed over that the store has not confirmed."""
+        return self._handed > 0
+
+    def add(self, seq: int, outcome: Outcome) -> None:
+        """Notes what became of the next record."""
+        self._pending.append((seq, outcome))
+        self._handed += outcome is Outcome.HANDED
+
+    def settle(self, confirmed: int) -> bool:
+        """Moves on to what the store has confirmed; True where that was any further."""
+        state, before = self._state, self._state.confirmed
+        while self._pending:
+            seq, outcome = self._pending[0]
+            if outcome is Outcome.HANDED and seq > confirmed:
+                break
+            self._pending.popleft()
+            state.confirmed = seq
+            state.delivered += outcome in (Outcome.HANDED, Outcome.END)
+            state.skipped += outcome is Outcome.SKIPPED
+            state.rejected += outcome is Outcome.REFUSED
+            self._handed -= outcome is Outcome.HANDED
+        return state.confirmed > before

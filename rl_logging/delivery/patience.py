@@ -1,0 +1,121 @@
+"""When a worker tries again, when it gives up, and what wakes it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+from rl_logging.delivery import backoff
+from rl_logging.delivery.book import Book
+from rl_logging.delivery.words import in_words
+
+log = logging.getLogger("rl_logging.delivery")
+
+IDLE_S: Final = 0.2
+
+
+class StoppedError(Exception):
+    """The worker was told to stop, or gave up, with something still owed."""
+
+
+class Patience:
+    """What a worker waits for, and for how long.
+
+    While a training process lives it waits for a store without end; once the run is over, until nothing has moved for
+    `patience_s`.
+
+    Args:
+        book: The destination's account.
+        warn: Called with what the user must see.
+        live: Whether a training process may still be writing.
+        patience_s: How long to go on without progress once the run is over.
+    """
+
+    def __init__(self, book: Book, warn: Callable[[str], None], *, live: bool, patience_s: float) -> None:
+        self._book = book
+        self._warn = warn
+        self._live = live
+        self._patience_s = patience_s
+        self._backoff = backoff.Backoff(backoff.FIRST_S, backoff.CAP_S)
+        self._wake = threading.Event()
+        self._over = threading.Event()
+        self._stop = threading.Event()
+        self._hurried = threading.Event()
+        self._progress_at = time.monotonic()
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will be written."""
+        return self._over.is_set() or not self._live
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether nothing has moved for too long."""
+        return time.monotonic() - self._progress_at > self._patience_s
+
+    def wake(self) -> None:
+        """There may be something new: look at once, and try at once where a store was down."""
+        self._wake.set()
+
+    def run_is_over(self) -> None:
+        """The training process is gone."""
+        self._progress_at = time.monotonic()
+        self._over.set()
+        self._wake.set()
+
+    def hurry(self) -> None:
+        """Go on while it goes well, and wait for nothing: what a store does not take now is left for later."""
+        self._hurried.set()
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Leave what is still owed for later, at once."""
+        self._stop.set()
+        self._wake.set()
+
+    def check(self) -> None:
+        """Does nothing, unless the worker was told to stop.
+
+        Raises:
+            StoppedError: It was.
+        """
+        if self._stop.is_set():
+            raise StoppedError("stopped before everything was delivered")
+
+    def rest(self) -> None:
+        """Waits a little for something new."""
+        self._wake.wait(IDLE_S)
+        self._wake.clear()
+
+    def progressed(self) -> None:
+        """Something went well."""
+        self._backoff.reset()
+        self._progress_at = time.monotonic()
+        if self._book.state.phase == "backoff":
+            self._book.phase("delivering")
+
+    def pause(self, error: Exception) -> None:
+        """Waits before another try.
+
+        Raises:
+            StoppedError: There is no other try.
+        """
+        words = in_words(error)
+        if self._book.state.last_error != words:
+            log.info("%s: %s", self._book.state.sink, words, exc_info=log.isEnabledFor(logging.DEBUG))
+            if self._book.state.last_error is None and self._backoff.attempts == 0:
+                self._warn(f"not now: {words}; training goes on, and what is logged is kept and sent later")
+        self._book.phase("backoff", words)
+        if self._told_to_end or (self.over and self.exhausted):
+            raise StoppedError(words)
+        if self._wake.wait(self._backoff.next_s(getattr(error, "retry_after_s", None))):
+            self._wake.clear()
+        if self._told_to_end:
+            raise StoppedError(words)
+
+    @property
+    def _told_to_end(self) -> bool:
+        return self._stop.is_set() or self._hurried.is_set()

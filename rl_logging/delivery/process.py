@@ -1,0 +1,223 @@
+"""The delivery process: serves the run directories its training process names, and ends with its work.
+
+It is started by `rl_logging.launch` in a session of its own. It knows the training process's end from the operating
+system, never from a closed pipe alone: a forked worker may keep that open. While the training process lives, SIGTERM,
+SIGINT and SIGHUP are not for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from typing import BinaryIO, Final, TypeAlias
+
+import rl_logging
+from rl_logging.bundle import Bundle, BundleError
+from rl_logging.delivery.host import BundleDelivery
+from rl_logging.delivery.outbox import Outbox
+from rl_logging.destination import DestinationState
+from rl_logging.messages import Changed, Command, Event, Hello, Hurry, Left, Serve, Warned, command
+from rl_logging.processes import wait_for_end
+
+log = logging.getLogger("rl_logging.delivery")
+
+NICE: Final = 5
+EXIT_S: Final = 10.0
+CHECK_S: Final = 5.0
+STUCK_S: Final = 60.0
+LAST_WORDS_S: Final = 1.0
+
+Mail: TypeAlias = "queue.Queue[Command | None]"
+
+
+def main(trainer_pid: int, trainer_started: float, runs: Sequence[tuple[str, float]]) -> None:
+    """Runs the delivery process until everything it was asked for is done.
+
+    Args:
+        trainer_pid: The training process.
+        trainer_started: When that started (`rl_logging.processes.started_at`).
+        runs: Run directories to deliver from the start, with their patience in seconds.
+    """
+    commands, events = _take_pipes()
+    if hasattr(os, "nice"):
+        with contextlib.suppress(OSError):
+            os.nice(NICE)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(process)d %(name)s %(levelname)s %(message)s")
+    server = Server(events)
+    for name in ("SIGTERM", "SIGINT", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), server.asked_to_end)
+    mail: Mail = queue.Queue()
+    for run_dir, patience_s in runs:
+        mail.put(Serve(run_dir, patience_s))
+    for target, arguments in ((_read, (commands, mail)), (_watch, (trainer_pid, trainer_started, mail))):
+        threading.Thread(target=target, args=arguments, daemon=True).start()
+    threading.Thread(target=server.obey_all, args=(mail,), name="rl_logging-listen", daemon=True).start()
+    server.wait()
+    server.say_the_rest()
+    _leave()
+
+
+class Server:
+    """What the delivery process does for its runs.
+
+    Args:
+        events: The pipe to the training process; written until it breaks.
+    """
+
+    def __init__(self, events: BinaryIO) -> None:
+        self._outbox = Outbox(events)
+        self._lock = threading.Lock()
+        self._runs: dict[str, BundleDelivery] = {}
+        self._gone = False
+        self._hurried = False
+        self._patience_s = 0.0
+        self._heard_at = time.monotonic()
+        self._asked = threading.Event()
+        self._change = threading.Condition(self._lock)
+        self._say(Hello(rl_logging.__version__, os.getpid()))
+
+    def obey_all(self, mail: Mail) -> None:
+        """Obeys commands until the training process has ended; then has its runs finished."""
+        while (asked := mail.get()) is not None:
+            self._try_to_obey(asked)
+        # What it said last may still be on its way through the pipe.
+        with contextlib.suppress(queue.Empty):
+            while True:
+                late = mail.get(timeout=LAST_WORDS_S)
+                if late is not None:
+                    self._try_to_obey(late)
+        log.info("the training process has ended")
+        self._heard_at = time.monotonic()
+        with self._change:
+            self._gone = True
+            for run in self._runs.values():
+                run.run_is_over()
+            self._change.notify_all()
+        self._asked.set()
+
+    def asked_to_end(self, number: int, frame: object) -> None:
+        """Obeys a signal once the training process is gone: leaves what is still owed for later."""
+        if self._gone:
+            # Not here: a signal handler interrupts the thread that may hold the lock.
+            threading.Thread(target=self._stop_all, name="rl_logging-stop", daemon=True).start()
+
+    def wait(self) -> None:
+        """Returns when no run is left to serve, or nothing has moved for long after the training process's end."""
+        self._asked.wait()
+        with self._change:
+            while self._runs:
+                self._change.wait(CHECK_S)
+                still_s = time.monotonic() - self._heard_at
+                if (self._gone or self._hurried) and still_s > self._patience_s + STUCK_S:
+                    log.error("no worker has moved for %.0f s: leaving %s", still_s, ", ".join(self._runs))
+                    return
+
+    def _try_to_obey(self, asked: Command) -> None:
+        try:
+            self._obey(asked)
+        except Exception as error:  # one run's trouble must not end the listening to the others
+            log.exception("cannot obey %s", asked)
+            if isinstance(asked, Serve):
+                self._say(Warned(asked.run_dir, "", f"cannot be delivered: {error!r}"))
+                self._say(Left(asked.run_dir))
+                self._asked.set()
+
+    def _obey(self, asked: Command) -> None:
+        if isinstance(asked, Serve):
+            self._serve(asked)
+            self._asked.set()
+            return
+        with self._lock:
+            named = [run for path, run in self._runs.items() if asked.run_dir in (None, path)]
+        for run in named:
+            if isinstance(asked, Hurry):
+                self._hurried = True
+                run.hurry()
+            else:
+                run.wake()
+
+    def _stop_all(self) -> None:
+        log.info("asked to end")
+        with self._lock:
+            for run in self._runs.values():
+                run.stop()
+
+    def _serve(self, asked: Serve) -> None:
+        path = asked.run_dir
+        with self._lock:
+            if path in self._runs:
+                return
+
+        def tell(key: str, state: DestinationState) -> None:
+            self._say(Changed(path, key, state))
+
+        def warn(key: str, message: str) -> None:
+            self._say(Warned(path, key, message))
+
+        try:
+            run = BundleDelivery(Bundle(path), live=True, tell=tell, warn=warn, patience_s=asked.patience_s)
+        except BundleError as error:
+            warn("", str(error))
+            self._say(Left(path))
+            return
+        with self._change:
+            self._runs[path] = run
+            self._patience_s = max(self._patience_s, asked.patience_s)
+            if self._gone:
+                run.run_is_over()
+        log.info("serving %s", path)
+        run.start()
+        threading.Thread(target=self._see_off, args=(path, run), name="rl_logging-run", daemon=True).start()
+
+    def _see_off(self, path: str, run: BundleDelivery) -> None:
+        run.join()
+        log.info("done with %s", path)
+        self._say(Left(path))
+        with self._change:
+            del self._runs[path]
+            self._change.notify_all()
+
+    def _say(self, event: Event) -> None:
+        self._heard_at = time.monotonic()
+        self._outbox.put(event)
+
+    def say_the_rest(self) -> None:
+        """Waits a moment for what is not said yet."""
+        self._outbox.flush(LAST_WORDS_S)
+
+
+def _read(commands: BinaryIO, mail: Mail) -> None:
+    for data in commands:
+        mail.put(command(data))
+
+
+def _watch(pid: int, started: float, mail: Mail) -> None:
+    wait_for_end(pid, started)
+    mail.put(None)
+
+
+def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
+    """Returns standard input and output for ourselves, and sends what libraries print to the log (stderr)."""
+    commands = os.fdopen(os.dup(0), "rb", buffering=0)
+    events = os.fdopen(os.dup(1), "wb")
+    with open(os.devnull, "rb") as nothing:
+        os.dup2(nothing.fileno(), 0)
+    os.dup2(2, 1)
+    return commands, events
+
+
+def _leave() -> None:
+    """Ends the process, also where an SDK's exit handler hangs."""
+    timer = threading.Timer(EXIT_S, os._exit, args=(0,))
+    timer.daemon = True
+    timer.start()
+    sys.stdout.flush()
+    sys.exit(0)

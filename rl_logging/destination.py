@@ -1,0 +1,159 @@
+"""What one destination has of one run: remote ids, how far it has confirmed, and what it changed.
+
+The file ``sinks/<key>.json`` is replaced as a whole whenever it changes, so that a reader in another process always
+sees a consistent state.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import re
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import filelock
+import msgspec
+
+from rl_logging.bundle import Bundle, SinkEntry, write_atomically
+from rl_logging.records import RunStatus
+
+log = logging.getLogger("rl_logging")
+
+Phase = Literal["waiting", "opening", "delivering", "backoff", "refused", "done"]
+EXAMPLES: Final = 1000
+
+
+class DestinationState(msgspec.Struct, kw_only=True):
+    """The state of one (sink, destination).
+
+    Attributes:
+        sink: The sink's name.
+        destination: Where it leads, for a person.
+        remote: What the sink's `open` returned: ``id``, ``url`` and its own.
+        confirmed: Every record up to this seq is in the store, or set aside, or of a kind the sink does not take.
+        handed_over: The last seq that was handed to the sink.
+        delivered: Records in the store.
+        skipped: Records of kinds the sink does not take.
+        rejected: Records the store refused; they are in ``<key>.rejected.jsonl``.
+        merged: Points that were equal to others.
+        renamed: Names the store does not take, and what it has instead.
+        truncated: What the store has only in part, and how.
+        warnings: What else the sink told.
+        damaged: Places in the journal that could not be read.
+        phase: What the worker is doing.
+        last_error: The last thing that went wrong; None once it is over.
+        end: The status in the run's End record, where that is the last one read.
+        closed: With which status the remote run was ended; None while it is not.
+        unknown: The kind of record that needs a newer rl_logging; None where there is none.
+    """
+
+    sink: str
+    destination: str
+    remote: dict[str, Any] | None = None
+    confirmed: int = 0
+    handed_over: int = 0
+    delivered: int = 0
+    skipped: int = 0
+    rejected: int = 0
+    merged: int = 0
+    renamed: dict[str, str] = {}
+    truncated: dict[str, str] = {}
+    warnings: list[str] = []
+    damaged: list[str] = []
+    phase: Phase = "waiting"
+    last_error: str | None = None
+    end: RunStatus | None = None
+    closed: RunStatus | None = None
+    unknown: str | None = None
+
+    @property
+    def url(self) -> str | None:
+        """Where a person looks at the remote run."""
+        url = (self.remote or {}).get("url")
+        return url if isinstance(url, str) else None
+
+    @property
+    def remote_id(self) -> str | None:
+        """The remote run's id."""
+        remote_id = (self.remote or {}).get("id")
+        return None if remote_id is None else str(remote_id)
+
+
+class DestinationFile:
+    """The files of one (sink, destination) in a bundle."""
+
+    def __init__(self, bundle: Bundle, entry: SinkEntry) -> None:
+        self.path = bundle.sinks / f"{entry.key}.json"
+        self.rejected_path = bundle.sinks / f"{entry.key}.rejected.jsonl"
+        self._lock_path = bundle.sinks / f"{entry.key}.lock"
+        self._entry = entry
+
+    def load(self) -> DestinationState:
+        """Returns the kept state; a new one where there is none."""
+        try:
+            return msgspec.json.decode(self.path.read_bytes(), type=DestinationState)
+        except FileNotFoundError:
+            pass
+        except (msgspec.DecodeError, RecursionError) as error:
+            # Delivering again is harmless: sinks write what is there already only once.
+            log.warning("%s is damaged (%s): put aside, delivery starts anew", self.path, error)
+            with contextlib.suppress(OSError):
+                self.path.replace(self.path.with_suffix(".damaged"))
+        return DestinationState(sink=self._entry.name, destination=self._entry.destination)
+
+    def save(self, state: DestinationState) -> None:
+        """Keeps `state`."""
+        write_atomically(self.path, msgspec.json.encode(state))
+
+    def set_aside(self, row: dict[str, Any]) -> None:
+        """Adds a refused record to ``<key>.rejected.jsonl``."""
+        with open(self.rejected_path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def seqs_set_aside(self) -> set[int]:
+        """Returns the seqs of the records in ``<key>.rejected.jsonl``."""
+        try:
+            lines = self.rejected_path.read_text(encoding="utf-8").splitlines()
+        except FileNotFoundError:
+            return set()
+        return {int(row["seq"]) for row in map(_json_or_none, lines) if isinstance(row, dict) and "seq" in row}
+
+    def being_delivered(self) -> bool:
+        """Whether some process is delivering there now."""
+        lock = self.lock()
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            return True
+        lock.release()
+        return False
+
+    def lock(self) -> filelock.BaseFileLock:
+        """Returns the lock that only one delivery to this destination may hold, not yet acquired."""
+        self._lock_path.parent.mkdir(parents=True, exist_ok=True)
+        return filelock.FileLock(self._lock_path, thread_local=False)
+
+
+def _json_or_none(line: str) -> object:
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None  # a line that a kill left unfinished
+
+
+def destination_key(sink: str, destination: str) -> str:
+    """Returns the file-name part that stands for (sink, destination): readable, and told apart by a hash."""
+    digest = hashlib.sha256(f"{sink}\n{destination}".encode()).hexdigest()[:10]
+    readable = re.sub(r"[^A-Za-z0-9]+", "-", sink).strip("-")[:40] or "sink"
+    return f"{readable}-{digest}"
+
+
+def states(bundle: Bundle) -> dict[str, tuple[SinkEntry, DestinationState, Path]]:
+    """Returns the kept state of every configured destination by its key."""
+    return {
+        entry.key: (entry, DestinationFile(bundle, entry).load(), DestinationFile(bundle, entry).path)
+        for entry in bundle.manifest.sinks
+    }

@@ -1,0 +1,121 @@
+"""How the training process ends: open loggers are finished at its exit, with the status that is true.
+
+An uncaught exception and Ctrl-C leave their trace in `sys`; ``sys.exit(n)`` leaves none, so that it and the builtins
+``exit`` and ``quit`` are wrapped once, when the first logger is made. A bare ``raise SystemExit(n)`` can be seen by a
+``with`` alone. A process that is killed runs none of this: its run has no End record, and delivery knows what that
+means.
+"""
+
+from __future__ import annotations
+
+import atexit
+import builtins
+import functools
+import os
+import sys
+from collections.abc import Callable
+from typing import NoReturn, Protocol
+
+from rl_logging.records import RunStatus
+
+
+class Ending(Protocol):
+    """An open logger, as this module sees it."""
+
+    def finish(self, status: RunStatus = "finished") -> None:
+        """Ends the run."""
+        ...
+
+    @property
+    def accepted(self) -> int:
+        """How many records it has accepted."""
+        ...
+
+    def become_silent(self) -> None:
+        """The process was forked: this copy belongs to the child."""
+        ...
+
+
+_open: list[Ending] = []
+_leaving: tuple[RunStatus, dict[int, int]] = ("finished", {})
+_installed = False
+
+
+def status_of(kind: type[BaseException] | None, error: BaseException | None) -> RunStatus:
+    """Returns the status of a run that was left by this exception, or by none."""
+    if kind is None:
+        return "finished"
+    if issubclass(kind, KeyboardInterrupt):
+        return "killed"
+    if issubclass(kind, SystemExit):
+        return _status_of_code(getattr(error, "code", None))
+    if issubclass(kind, GeneratorExit):
+        return "finished"
+    return "failed"
+
+
+def watch(logger: Ending) -> None:
+    """Has `logger` finished at the process's exit."""
+    _install()
+    _open.append(logger)
+
+
+def unwatch(logger: Ending) -> None:
+    """`logger` is finished already."""
+    if logger in _open:
+        _open.remove(logger)
+
+
+def _status_of_code(code: object) -> RunStatus:
+    return "finished" if code in (None, 0, False) else "failed"
+
+
+def _install() -> None:
+    global _installed
+    if _installed:
+        return
+    _installed = True
+    sys.exit = _noting(sys.exit)
+    for name in ("exit", "quit"):  # the site module's, which may be left out
+        if hasattr(builtins, name) and not _interactive():
+            setattr(builtins, name, _noting(getattr(builtins, name)))
+    atexit.register(_finish_all)
+
+
+def _noting(leave: Callable[..., NoReturn]) -> Callable[..., NoReturn]:
+    @functools.wraps(leave)
+    def noting(code: object = None, /) -> NoReturn:
+        global _leaving
+        # Who logs on after this has caught it, and does not leave.
+        _leaving = _status_of_code(code), {id(logger): logger.accepted for logger in _open}
+        leave(code)
+
+    return noting
+
+
+def _finish_all() -> None:
+    for logger in list(_open):
+        logger.finish(_status_of(logger))
+
+
+def _status_of(logger: Ending) -> RunStatus:
+    error = getattr(sys, "last_exc", None)
+    kind = type(error) if error is not None else getattr(sys, "last_type", None)
+    if kind is not None and not _interactive():  # there it is any error that was ever shown
+        return status_of(kind, error)
+    status, accepted = _leaving
+    return status if accepted.get(id(logger)) == logger.accepted else "finished"
+
+
+def _interactive() -> bool:
+    return hasattr(sys, "ps1")
+
+
+def _after_fork() -> None:
+    for logger in _open:
+        logger.become_silent()
+    _open.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

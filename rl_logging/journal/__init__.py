@@ -1,0 +1,17 @@
+"""The journal: append-only segment files that hold every record a run has accepted.
+
+A segment is ``<number>.rlj``: a header (magic, format version, run id, first seq), then frames. A frame is a
+little-endian length, a CRC-32 over length and payload, and the payload (`rl_logging.records`). A record is one
+`os.write` in the caller's thread; what the write has taken survives SIGKILL of the process.
+
+Nothing is ever truncated or rewritten in place, since a reader may be there: a short or failed write and every
+reopening start a new segment, and readers pass over what a torn frame left behind.
+"""
+
+from __future__ import annotations
+
+from rl_logging.journal.reader import JournalReader, last_seq
+from rl_logging.journal.segment import Damage, JournalError, segments
+from rl_logging.journal.writer import JournalWriter
+
+__all__ = ["Damage", "JournalError", "JournalReader", "JournalWriter", "last_seq", "segments"]

@@ -1,0 +1,84 @@
+"""Putting what a record points to into the run directory, in the caller's thread: a raw dump or a copy, no encoding.
+
+Each function returns the record's body. The folder they write to is the run's (`Run.room`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import secrets
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rl_logging import media, models
+from rl_logging.copying import copy_folder
+from rl_logging.jsonable import json_safe
+
+
+def keep_image(run_dir: Path, name: str, image: object, step: int, caption: str | None) -> dict[str, Any]:
+    """Keeps a picture below ``media/images/<name>/``."""
+    folder = run_dir / "media" / "images" / media.slug(name)
+    file = media.dump_image(image, folder, _stem(step))
+    return {"name": name, "path": _relative(run_dir, folder / file), "caption": caption}
+
+
+def keep_video(run_dir: Path, name: str, frames: object, step: int, fps: float, caption: str | None) -> dict[str, Any]:
+    """Keeps a video below ``media/videos/<name>/``."""
+    folder = run_dir / "media" / "videos" / media.slug(name)
+    file = media.dump_video(frames, folder, _stem(step), fps)
+    return {"name": name, "path": _relative(run_dir, folder / file), "fps": fps, "caption": caption}
+
+
+def keep_artifact(
+    run_dir: Path, name: str, path: Path, kind: str, metadata: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Copies a file or folder below ``artifacts/``.
+
+    Raises:
+        OSError: It is not there, or cannot be copied.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is not there")
+    folder = run_dir / "artifacts" / f"{media.slug(name)}-{secrets.token_hex(3)}"
+    folder.mkdir(parents=True)
+    target = folder / (path.resolve().name or "artifact")
+    if path.is_dir():
+        copy_folder(path, target)
+    else:
+        shutil.copyfile(path, target)
+    kept: Any = json_safe(dict(metadata or {}))
+    return {"name": name, "path": _relative(run_dir, target), "type": kind, "metadata": kept}
+
+
+def keep_model(
+    run_dir: Path,
+    name: str,
+    model: object,
+    step: int,
+    time: float,
+    metadata: Mapping[str, Any],
+    aliases: tuple[str, ...],
+) -> dict[str, Any]:
+    """Saves a model to ``models/<name>/step_<n>/``; a second one of that step to ``step_<n>.2/``."""
+    parent = run_dir / "models" / media.slug(name)
+    parent.mkdir(parents=True, exist_ok=True)
+    for number in itertools.count(1):
+        folder = parent / (f"step_{step}" if number == 1 else f"step_{step}.{number}")
+        if not folder.exists():
+            # No lock, which a fork in its midst would leave taken: another thread's save of that step may come first.
+            with contextlib.suppress(FileExistsError):
+                models.save(model, folder, name=name, step=step, metadata=metadata, time=time)
+                break
+    return {"name": name, "path": _relative(run_dir, folder), "metadata": dict(metadata), "aliases": list(aliases)}
+
+
+def _relative(run_dir: Path, path: Path) -> str:
+    return path.relative_to(run_dir).as_posix()
+
+
+def _stem(step: int) -> str:
+    """Returns a file name's stem that no other record of the run has."""
+    return f"step_{step}-{secrets.token_hex(4)}"

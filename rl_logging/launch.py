@@ -1,0 +1,120 @@
+"""Starting and ending whoever delivers a run: a child process, threads of this one, or nobody.
+
+The logger reaches delivery through this module only, which imports it for threads alone.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from rl_logging.bundle import Bundle, SinkEntry
+from rl_logging.child import DeliveryProcess
+from rl_logging.progress import Progress
+
+
+class Delivery:
+    """All that delivers one run: nobody, a process, a thread, or both.
+
+    Args:
+        bundle: The run.
+        mode: ``process``, ``thread`` or ``offline``.
+        environ: Environment variables for the delivery process, credentials included.
+        objects: Sinks that are objects of this process, by destination key.
+        warn: Called with a sink's name and a message the user must see.
+        patience_s: For how long to go on trying without progress once the training process is gone.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        mode: str,
+        *,
+        environ: Mapping[str, str],
+        objects: Mapping[str, object],
+        warn: Callable[[str, str], None],
+        patience_s: float,
+    ) -> None:
+        self.progress = Progress(bundle, warn)
+        self._bundle = bundle
+        self._objects = objects
+        self._patience_s = patience_s
+        self._parts: list[_ThreadPart | DeliveryProcess] = []
+        entries = bundle.manifest.sinks
+        elsewhere = [entry for entry in entries if not entry.live]
+        if mode == "offline":
+            return
+        if elsewhere and mode == "process" and not getattr(sys, "frozen", False):
+            process = DeliveryProcess.shared(environ, Path(bundle.manifest.program.cwd))
+            self._parts.append(process)
+            self.progress.joined()
+            process.serve(self)
+        elif elsewhere:
+            self.take_over()
+        if len(elsewhere) < len(entries):
+            self._start_thread([entry for entry in entries if entry.live])
+
+    @property
+    def bundle(self) -> Bundle:
+        """The run."""
+        return self._bundle
+
+    @property
+    def patience_s(self) -> float:
+        """For how long to go on trying without progress."""
+        return self._patience_s
+
+    def take_over(self) -> None:
+        """Delivers by a thread of this process what no process delivers."""
+        self._start_thread([entry for entry in self._bundle.manifest.sinks if not entry.live])
+
+    def wake(self) -> None:
+        """Asks everybody to look for new records at once."""
+        for part in self._parts:
+            part.wake(self._bundle.path)
+
+    def hurry(self) -> None:
+        """Says that nobody waits any more: a process goes on by itself while that goes well, threads end here."""
+        for part in self._parts:
+            part.hurry(self._bundle.path)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether a process of its own still delivers."""
+        return self.progress.active and any(isinstance(part, DeliveryProcess) for part in self._parts)
+
+    def _start_thread(self, entries: Sequence[SinkEntry]) -> None:
+        self.progress.joined()
+        self._parts.append(_ThreadPart(self, entries, self._objects))
+
+
+class _ThreadPart:
+    """Delivery by daemon threads of this process."""
+
+    def __init__(self, delivery: Delivery, entries: Sequence[SinkEntry], objects: Mapping[str, object]) -> None:
+        from rl_logging.delivery.host import BundleDelivery
+
+        progress = delivery.progress
+        self._inner = BundleDelivery(
+            delivery.bundle,
+            live=True,
+            tell=progress.changed,
+            warn=progress.warned,
+            entries=entries,
+            objects=objects,
+            patience_s=delivery.patience_s,
+        )
+        self._inner.start()
+        threading.Thread(target=self._see_off, args=(progress,), name="rl_logging-run", daemon=True).start()
+
+    def wake(self, run_dir: Path) -> None:
+        self._inner.wake()
+
+    def hurry(self, run_dir: Path) -> None:
+        self._inner.stop()
+
+    def _see_off(self, progress: Progress) -> None:
+        self._inner.join()
+        progress.left()

@@ -1,0 +1,100 @@
+"""What runs still owe their destinations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from rl_logging import bundle as bundles
+from rl_logging.bundle import Bundle, BundleError, SinkEntry
+from rl_logging.destination import DestinationFile, DestinationState
+from rl_logging.journal import JournalError, last_seq
+
+
+class Owing(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run owes one destination.
+
+    Attributes:
+        entry: The destination.
+        state: What it has.
+        accepted: Records in the journal.
+        over: Whether the run is over.
+    """
+
+    entry: SinkEntry
+    state: DestinationState
+    accepted: int
+    over: bool
+
+    @property
+    def records(self) -> int:
+        """How many records it has not been given."""
+        return max(0, self.accepted - self.state.confirmed)
+
+    @property
+    def anything(self) -> bool:
+        """Whether records, or the run's end, are still owed."""
+        return self.records > 0 or (self.over and self.state.closed is None)
+
+
+def find_bundles(paths: Sequence[Path]) -> list[Bundle]:
+    """Returns the run directories that `paths` name, or hold.
+
+    Raises:
+        BundleError: One is none, and holds none.
+    """
+    found: list[Bundle] = []
+    for path in paths:
+        inside = [Bundle(directory) for directory in bundles.find(path)]
+        if not inside:
+            raise BundleError(f"{path} is not a run directory, and holds none")
+        found += inside
+    return found
+
+
+def owing(bundle: Bundle, to: Sequence[str] = ()) -> list[Owing]:
+    """Returns what `bundle` owes each of its destinations (those of the sinks `to`, where any are named).
+
+    Raises:
+        BundleError: The run has no such sink, or its journal needs a newer version.
+    """
+    names = [entry.name for entry in bundle.manifest.sinks]
+    for name in to:
+        if name not in names:
+            raise BundleError(f"{bundle.path} has no sink '{name}': it has {', '.join(names) or 'none'}")
+    over = bundle.abandoned()
+    writer = bundle.writer()
+    try:
+        told = writer.last_seq if writer is not None and writer.released else None
+        accepted = last_seq(bundle.journal) if told is None else told
+    except JournalError as error:
+        raise BundleError(str(error)) from error
+    return [
+        Owing(entry=entry, state=DestinationFile(bundle, entry).load(), accepted=accepted, over=over)
+        for entry in bundle.manifest.sinks
+        if not to or entry.name in to
+    ]
+
+
+def unfinished(folder: Path, *, most: int, but: Path) -> list[Path]:
+    """Returns the run directories in `folder` that are over and owe something that nobody is delivering, newest first.
+
+    Args:
+        folder: Where run directories are.
+        most: How many of the newest to look at.
+        but: One to pass over.
+    """
+    found = []
+    for path in sorted(bundles.find(folder), key=lambda it: it.stat().st_mtime, reverse=True)[:most]:
+        if path == but:
+            continue
+        try:
+            bundle = Bundle(path)
+            debts = [debt for debt in owing(bundle) if debt.over and debt.anything and not debt.entry.live]
+        except BundleError:
+            continue  # damaged, or a newer version's: `rl-logging status` says which
+        if any(not DestinationFile(bundle, debt.entry).being_delivered() for debt in debts):
+            found.append(path)
+    return found

@@ -1,0 +1,401 @@
+"""A run as the training process holds it: its directory, its journal, and whoever delivers it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets as tokens
+import socket
+import string
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, Protocol
+
+import msgspec
+
+import rl_logging
+from rl_logging import environment, plugins
+from rl_logging.bundle import Bundle, BundleError, Manifest, SinkEntry
+from rl_logging.config import SettingsError
+from rl_logging.destination import DestinationFile, DestinationState, destination_key
+from rl_logging.hookspecs import Surroundings
+from rl_logging.journal import JournalError, JournalWriter
+from rl_logging.launch import Delivery
+from rl_logging.media import slug
+from rl_logging.owing import unfinished
+from rl_logging.records import End, Environment, RunStatus, body_of
+from rl_logging.secrets import extract, mask, mask_arguments
+from rl_logging.settings import Loaded, as_dict
+from rl_logging.sinks import Program
+from rl_logging.summary import sync_command
+
+log = logging.getLogger("rl_logging")
+
+ID_ALPHABET: Final = string.digits + string.ascii_lowercase
+HOPELESS_S: Final = 5.0
+STOP_S: Final = 3.0
+ENVIRONMENT_S: Final = 10.0
+EARLIER_RUNS: Final = 20
+
+WarnOnce = Callable[[str, str], None]
+
+
+class Run(Protocol):
+    """What the logger writes to."""
+
+    @property
+    def path(self) -> Path:
+        """The run directory."""
+        ...
+
+    @property
+    def accepted(self) -> int:
+        """How many records were accepted."""
+        ...
+
+    def append(self, kind: str, step: int | None, body: object) -> int | None:
+        """Accepts a record and returns its seq; None where it was not accepted, which was told."""
+        ...
+
+    @property
+    def room(self) -> Path | None:
+        """The run directory, for what records point to; None where nothing is kept."""
+        ...
+
+    def states(self) -> dict[str, tuple[SinkEntry, DestinationState]]:
+        """Returns what each destination has, by the sink's name."""
+        ...
+
+    def wait(self, done: Callable[[], bool], timeout_s: float) -> bool:
+        """Waits for `done()` while anybody delivers, looking whenever a destination's state changes."""
+        ...
+
+    def wake(self) -> None:
+        """Has everything delivered at once."""
+        ...
+
+    def finish(self, status: RunStatus, timeout_s: float) -> None:
+        """Ends the run."""
+        ...
+
+    def forget(self) -> None:
+        """Lets go of everything in a forked child."""
+        ...
+
+
+class NullRun:
+    """A run that keeps nothing: ``delivery: disabled``.
+
+    Args:
+        loaded: The settings.
+    """
+
+    def __init__(self, loaded: Loaded) -> None:
+        self.path = Path(loaded.settings.dir) / (loaded.settings.name or "disabled")
+        self.accepted = 0
+
+    def append(self, kind: str, step: int | None, body: object) -> int | None:
+        """Accepts nothing."""
+        return None
+
+    @property
+    def room(self) -> Path | None:
+        """There is none."""
+        return None
+
+    def states(self) -> dict[str, tuple[SinkEntry, DestinationState]]:
+        """There are none."""
+        return {}
+
+    def wait(self, done: Callable[[], bool], timeout_s: float) -> bool:
+        """Nothing will change."""
+        return done()
+
+    def wake(self) -> None:
+        """Nobody is there."""
+
+    def finish(self, status: RunStatus, timeout_s: float) -> None:
+        """Nothing was begun."""
+
+    def forget(self) -> None:
+        """Nothing is held."""
+
+
+class JournaledRun:
+    """A run with a directory of its own.
+
+    Args:
+        loaded: The settings.
+        warn_once: Called with a key and a message for the user; shows each key once.
+
+    Raises:
+        SettingsError: The directory cannot be made, a sink cannot be had, or its options are wrong.
+    """
+
+    def __init__(self, loaded: Loaded, warn_once: WarnOnce) -> None:
+        settings = loaded.settings
+        self._warn_once = warn_once
+        self._mode = settings.delivery
+        try:
+            cwd = Path.cwd()
+        except OSError as error:
+            raise SettingsError(f"the working directory is gone: {error}") from error
+        program = _program(cwd)
+        run_id = settings.id or "".join(tokens.choice(ID_ALPHABET) for _ in range(8))
+        created = time.time()
+        name = settings.name or f"{_stem(program)}-{time.strftime('%Y%m%d-%H%M%S', time.localtime(created))}"
+        surroundings = Surroundings(project=settings.project, cwd=cwd, environ=os.environ, run_name=name, run_id=run_id)
+        entries, environ, objects = _entries(loaded, surroundings)
+        folder = Path(settings.dir).expanduser().absolute()
+        path = folder / f"{slug(name)}-{run_id}"
+        taken = next(folder.glob(f"*-{run_id}"), None) if settings.id else None
+        if taken is not None:
+            raise SettingsError(f"rl_logging.id: {run_id!r} is taken: {taken} is there already")
+        manifest = Manifest(
+            version=rl_logging.__version__,
+            id=run_id,
+            name=name,
+            created=created,
+            program=program,
+            host=socket.gethostname(),
+            settings=as_dict(settings),
+            project=settings.project,
+            group=settings.group,
+            tags=settings.tags,
+            notes=settings.notes,
+            sinks=entries,
+        )
+        try:
+            self.bundle = Bundle.create(path, manifest)
+            self._claim = self.bundle.claim()
+            self._journal = JournalWriter(self.bundle.journal, run_id, sync=self._mode == "offline")
+        except (OSError, BundleError) as error:
+            if isinstance(error, FileExistsError) and path.is_dir():
+                raise SettingsError(f"rl_logging.id: {run_id!r} is taken: {path} is there already") from None
+            raise SettingsError(f"rl_logging.dir: {path} cannot be made: {error}") from error
+        self._delivery = Delivery(
+            self.bundle,
+            self._mode,
+            environ={**os.environ, **environ},
+            objects=objects,
+            warn=self._warn_of_sink,
+            patience_s=settings.finish_timeout_s,
+        )
+        self._capture = threading.Thread(target=self._look_around, name="rl_logging-environment", daemon=True)
+        self._capture.start()
+
+    @property
+    def path(self) -> Path:
+        """The run directory."""
+        return self.bundle.path
+
+    @property
+    def accepted(self) -> int:
+        """How many records were accepted."""
+        return self._journal.seq
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether a process of its own still delivers."""
+        return self._delivery.goes_on
+
+    @property
+    def lost(self) -> int:
+        """How many records the disk did not take."""
+        return self._journal.lost
+
+    def append(self, kind: str, step: int | None, body: object) -> int | None:
+        """See `Run.append`."""
+        try:
+            return self._journal.append(kind, step, body)
+        except JournalError as error:
+            self._warn_once("journal", f"what is logged is not kept: {error}; training goes on")
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            self._warn_once(f"journal {kind}", f"a {kind} record was not kept: {error}")
+        return None
+
+    @property
+    def room(self) -> Path | None:
+        """See `Run.room`."""
+        return self.path
+
+    def states(self) -> dict[str, tuple[SinkEntry, DestinationState]]:
+        """See `Run.states`."""
+        known = self._delivery.progress.states
+        return {entry.name: (entry, known[entry.key]) for entry in self.bundle.manifest.sinks}
+
+    def wait(self, done: Callable[[], bool], timeout_s: float) -> bool:
+        """See `Run.wait`."""
+        progress = self._delivery.progress
+        progress.wait(lambda: done() or not progress.active, timeout_s)
+        return done()
+
+    def wake(self) -> None:
+        """See `Run.wake`."""
+        self._delivery.wake()
+
+    def finish(self, status: RunStatus, timeout_s: float) -> None:
+        """See `Run.finish`: writes the End record, and waits while delivery gets anywhere.
+
+        With every unfinished destination in backoff it waits 5 seconds only. What is then still owed stays in the
+        run directory: a store that is down is left for later, and a process that gets on goes on by itself.
+        """
+        if self._journal.interrupted:
+            # A signal handler's call, in the middle of an append: the End record is written right after that one,
+            # so nobody can wait for it here. Delivery sees it, or the process's end, by itself.
+            self._seal(status)
+            return
+        self._capture.join(min(ENVIRONMENT_S, timeout_s))
+        self._seal(status)
+        self._journal.close()
+        try:
+            if self._delivery.progress.active:
+                self._wait_for_delivery(time.monotonic() + timeout_s)
+        finally:
+            self._end_delivery()
+            self._claim.release(self._journal.seq)
+
+    def _seal(self, status: RunStatus) -> None:
+        try:
+            self._journal.seal(End.kind, body_of(End(seq=0, time=0.0, status=status)))
+        except JournalError as error:
+            self._warn_once("journal", f"the run's end is not kept: {error}")
+
+    def forget(self) -> None:
+        """See `Run.forget`."""
+        self._journal.forget()
+        self._claim.forget()
+
+    def _wait_for_delivery(self, deadline: float) -> None:
+        progress = self._delivery.progress
+        self._delivery.wake()
+        while progress.active and time.monotonic() < deadline:
+            stuck = self._stuck()
+            since_s = time.monotonic() - progress.moved_at
+            if stuck and since_s >= HOPELESS_S:
+                return
+            rest_s = deadline - time.monotonic()
+            progress.wait(
+                lambda was=stuck: not progress.active or self._stuck() != was,  # type: ignore[misc]
+                max(0.0, min(rest_s, HOPELESS_S - since_s if stuck else rest_s)),
+            )
+
+    def _stuck(self) -> bool:
+        """Whether nobody is getting anywhere: each destination is done, refuses, or waits for its store."""
+        phases = [state.phase for state in self._delivery.progress.states.values()]
+        return "backoff" in phases and all(phase in ("backoff", "done", "refused") for phase in phases)
+
+    def _end_delivery(self) -> None:
+        """Lets go of delivery: a store that is down is left for later, one that takes records goes on taking them."""
+        progress = self._delivery.progress
+        if progress.active:
+            self._delivery.hurry()
+            progress.wait(lambda: not progress.active, STOP_S if self._stuck() else 0.0)
+        for entry in self.bundle.manifest.sinks:
+            # What was kept may be newer than what was told.
+            with contextlib.suppress(OSError, msgspec.DecodeError):
+                progress.states[entry.key] = DestinationFile(self.bundle, entry).load()
+
+    def _warn_of_sink(self, sink: str, message: str) -> None:
+        self._warn_once(f"{sink}: {message}", f"{sink}: {message}")
+
+    def _look_around(self) -> None:
+        """Keeps where the run comes from, and names what earlier runs still owe; off the caller's thread."""
+        self._capture_environment()
+        try:
+            debtors = unfinished(self.path.parent, most=EARLIER_RUNS, but=self.path)
+        except Exception:  # whatever lies beside this run, it is not this run's trouble
+            log.debug("looking at earlier runs", exc_info=True)
+            return
+        if debtors:
+            names = ", ".join(path.name for path in debtors[:3]) + (" and others" if len(debtors) > 3 else "")
+            self._warn_once(
+                "unfinished",
+                f"earlier runs here still owe records ({names}): send them with\n"
+                f"    $ {sync_command(self.path.parent)}",
+            )
+
+    def _capture_environment(self) -> None:
+        try:
+            facts, patched = environment.capture(self.path, self.bundle.manifest.program)
+        except OSError as error:
+            self._warn_once("environment", f"environment.json could not be written: {error}")
+            return
+        record = Environment(
+            seq=0, time=0.0, path="environment.json", patch="diff.patch" if patched else None, facts=facts
+        )
+        self.append(Environment.kind, None, body_of(record))
+
+
+def _entries(
+    loaded: Loaded, surroundings: Surroundings
+) -> tuple[tuple[SinkEntry, ...], dict[str, str], dict[str, object]]:
+    """Returns the run's destinations, the credentials for the delivery process, and the live objects by key."""
+    entries: list[SinkEntry] = []
+    environ: dict[str, str] = {}
+    objects: dict[str, object] = {}
+    wrong: list[str] = []
+    for sink in loaded.sinks:
+        if sink.given is not None:
+            key = destination_key(sink.name, "object")
+            objects[key] = sink.given
+            entries.append(
+                SinkEntry(name=sink.name, options={}, given={}, destination="this process", key=key, live=True)
+            )
+            continue
+        try:
+            plugin = plugins.load(sink.name, sink.factory)
+        except plugins.PluginError as error:
+            wrong.append(f"{sink.key}: {error}")
+            continue
+        problems = plugin.check_options(sink.options)
+        wrong.extend(problems)
+        if problems:
+            continue
+        options = plugin.resolve_options(sink.options, surroundings)
+        for notice in options.pop("notices", []):
+            log.warning("%s: %s", sink.name, notice)
+        public, secret = extract(options, sink.name)
+        environ.update(secret)
+        shown = mask(options)
+        destination = plugin.destination(options) or msgspec.json.encode(shown).decode()
+        entries.append(
+            SinkEntry(
+                name=sink.name,
+                options=public,
+                given=mask(sink.options),
+                destination=str(mask(destination)),
+                key=destination_key(sink.name, str(mask(destination))),
+                factory=sink.factory,
+            )
+        )
+    if wrong:
+        raise SettingsError("\n".join(wrong))
+    return tuple(entries), environ, objects
+
+
+def _program(cwd: Path) -> Program:
+    main_file = getattr(sys.modules.get("__main__"), "__file__", None)
+    return Program(
+        pid=os.getpid(),
+        argv=tuple(map(_encodable, mask_arguments(sys.argv))),
+        cwd=_encodable(str(cwd)),
+        executable=_encodable(sys.executable),
+        main=_encodable(os.path.abspath(main_file)) if main_file else None,
+    )
+
+
+def _encodable(text: str) -> str:
+    """Returns a file name or argument that is no Unicode as one that is."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _stem(program: Program) -> str:
+    if program.main is None:
+        return "run"
+    stem = Path(program.main).stem
+    return Path(program.main).parent.name if stem == "__main__" else stem
