@@ -1,0 +1,204 @@
+"""Opening the store, finding the experiment, and finding or creating the run."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import re
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from rl_logging.sinks import RejectedError, SinkContext, TransientError
+from rl_logging_mlflow import uris
+from rl_logging_mlflow.names import clean_key
+from rl_logging_mlflow.options import Options, tags_of
+from rl_logging_mlflow.remote import NO_ACCESS, NOT_FOUND, RefusedError, RemoteRun, asking, missing_run, no_access
+
+RUN_TAG = "rl_logging.run_id"
+LABELS_TAG = "rl_logging.tags"
+MAX_TAG_LENGTH = 8000
+
+_LOCK_TIMEOUT_S = 60
+_ENDED = frozenset({"FINISHED", "FAILED", "KILLED"})
+
+
+def open_run(context: SinkContext, options: Options, known_id: str | None) -> RemoteRun:
+    """Returns the run to log to: the one known from an earlier life, the one to adopt, or a new one.
+
+    Args:
+        context: The run.
+        options: Where to.
+        known_id: The run's id in MLflow, where an earlier life has created it.
+
+    Raises:
+        TransientError: The store cannot be reached.
+        RejectedError: It can, and will not have it.
+    """
+    uri = options.tracking_uri
+    try:
+        with asking(uri):
+            client = _connect(options)
+            adopted = options.run_id is not None
+            run_id = options.run_id or known_id or _find(client, context, options)
+            if run_id is None:
+                run = _create(client, context, options)
+            else:
+                run = _reopen(client, uri, run_id, go_on=context.live and not adopted)
+            remote = RemoteRun(client, uri, run)
+            if adopted:
+                missing = {key: value for key, value in _tags(context, options).items() if key not in remote.tags}
+                remote.set_tags(missing | options.tags)
+            return remote
+    except RefusedError as error:
+        if error.status in NO_ACCESS:
+            raise RejectedError(no_access(uri, error)) from error
+        raise RejectedError(f"{uris.without_credentials(uri)}: {error}") from error
+
+
+def _connect(options: Options) -> Any:
+    from mlflow import MlflowClient
+
+    uri = options.tracking_uri
+    path = uris.sqlite_path(uri)
+    if uris.is_sql(uri):
+        try:
+            from mlflow.store.tracking import sqlalchemy_store
+        except ImportError as error:
+            raise RejectedError(
+                f"{uris.without_credentials(uri)} is a database, which mlflow-skinny alone cannot open "
+                f"({error}): pip install mlflow, or set mlflow.tracking_uri to a server's address"
+            ) from error
+    if path is None:
+        return MlflowClient(tracking_uri=uri)
+    # Several processes that create the tables at once break each other; MLflow's own lock is within one process.
+    with _exclusively(path):
+        # MLflow would derive the default experiment's folder from the working directory of whoever comes first.
+        store: Any = sqlalchemy_store.SqlAlchemyStore
+        store(uri, uris.file_uri(_artifact_root(options))).engine.dispose()
+        return MlflowClient(tracking_uri=uri)
+
+
+def _exclusively(path: Path) -> AbstractContextManager[object]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=_LOCK_TIMEOUT_S)
+    try:
+        return lock.acquire()
+    except Timeout as error:
+        raise TransientError(f"another process holds {lock.lock_file} for over {_LOCK_TIMEOUT_S} s") from error
+    except (NotImplementedError, OSError):
+        # A file system without locks: opening without one is what everyone else does there.
+        return nullcontext()
+
+
+def _artifact_root(options: Options) -> Path:
+    path = uris.sqlite_path(options.tracking_uri)
+    root = path.parent if path is not None else Path(options.cwd) if options.cwd is not None else Path.cwd()
+    return root / "mlruns"
+
+
+def _experiment_id(client: Any, options: Options) -> str:
+    if options.experiment_id is not None:
+        return options.experiment_id
+    parent = client.get_run(options.parent_run_id) if options.parent_run_id is not None else None
+    if options.experiment is None and parent is not None:
+        return str(parent.info.experiment_id)
+    name = options.experiment or "Default"
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        try:
+            return str(client.create_experiment(name, artifact_location=_artifact_location(name, options)))
+        except Exception as error:
+            # Another process may have been faster; who lost the race takes the winner's.
+            experiment = client.get_experiment_by_name(name)
+            if experiment is None:
+                raise error
+    if experiment.lifecycle_stage == "deleted":
+        number = experiment.experiment_id
+        raise RejectedError(
+            f"the experiment '{name}' was deleted at {uris.without_credentials(options.tracking_uri)}, and its name is "
+            f"still taken: bring it back (mlflow experiments restore --experiment-id {number}), remove it for good "
+            f"(mlflow gc --experiment-ids {number}), or set mlflow.experiment to another name"
+        )
+    return str(experiment.experiment_id)
+
+
+def _artifact_location(name: str, options: Options) -> str | None:
+    if options.artifact_location is not None or not uris.is_sql(options.tracking_uri):
+        return options.artifact_location
+    folder = re.sub(r"[^\w.\-]+", "_", name).strip("._") or "experiment"
+    return uris.file_uri(_artifact_root(options) / folder)
+
+
+def _find(client: Any, context: SinkContext, options: Options) -> str | None:
+    """Returns the run this bundle created before it could note the id: the answer, or the process, was lost."""
+    quote = '"' if "'" in context.run_id else "'"
+    found = client.search_runs(
+        [_experiment_id(client, options)],
+        filter_string=f"tags.`{RUN_TAG}` = {quote}{context.run_id}{quote}",
+        max_results=10,
+        order_by=["attributes.start_time ASC"],
+    )
+    return str(found[0].info.run_id) if found else None
+
+
+def _create(client: Any, context: SinkContext, options: Options) -> Any:
+    experiment_id = _experiment_id(client, options)
+    if options.parent_run_id is not None:
+        parent = client.get_run(options.parent_run_id)
+        if str(parent.info.experiment_id) != experiment_id:
+            context.ledger.warn(
+                f"MLflow nests runs within one experiment only: parent_run_id {options.parent_run_id} is in experiment "
+                f"{parent.info.experiment_id}, this run in {experiment_id}, so it is shown beside its parent"
+            )
+    return client.create_run(
+        experiment_id,
+        start_time=int(context.created * 1000),
+        tags=_tags(context, options) | options.tags,
+        run_name=options.run_name or context.name,
+    )
+
+
+def _reopen(client: Any, uri: str, run_id: str, *, go_on: bool) -> Any:
+    try:
+        run = client.get_run(run_id)
+    except Exception as error:
+        if getattr(error, "get_http_status_code", lambda: None)() == NOT_FOUND:
+            raise RejectedError(missing_run(run_id, uri, error)) from error
+        raise
+    if run.info.lifecycle_stage == "deleted":
+        raise RejectedError(missing_run(run_id, uri, ValueError("its state is 'deleted'")))
+    if go_on and run.info.status in _ENDED:
+        client.update_run(run_id, status="RUNNING")
+    return run
+
+
+def _tags(context: SinkContext, options: Options) -> dict[str, str]:
+    """Returns what MLflow and people should know of the run from its first moment."""
+    program = context.program
+    tags = {
+        RUN_TAG: context.run_id,
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.name": program.main or (program.argv[0] if program.argv else "") or program.executable,
+        "mlflow.parentRunId": options.parent_run_id,
+        "mlflow.note.content": context.notes,
+        "mlflow.user": _user() if context.live else None,
+        "rl_logging.group": context.group,
+        **label_tags(context.tags),
+    }
+    return {clean_key(key): value[:MAX_TAG_LENGTH] for key, value in tags.items() if value is not None}
+
+
+def label_tags(labels: tuple[str, ...]) -> dict[str, str]:
+    """Returns the tags that stand for the user's labels: one each, to filter by, and all of them in one."""
+    marks = {clean_key(label): mark for label, mark in tags_of(labels).items()}
+    return marks | {LABELS_TAG: json.dumps(labels, ensure_ascii=False)} if labels else {}
+
+
+def _user() -> str | None:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        return None  # A user id without a name, as in containers.

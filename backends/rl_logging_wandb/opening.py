@@ -1,0 +1,137 @@
+"""Starting a W&B run in the delivery process that looks like the training process's own."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import wandb
+from wandb.errors import AuthenticationError, CommError, UsageError
+
+from rl_logging.sinks import RejectedError, SinkContext, TransientError
+from rl_logging_wandb import values
+
+LOGIN: Final = "run 'wandb login' or set WANDB_API_KEY"
+
+_TUNABLE: Final[Mapping[str, Any]] = {
+    "init_timeout": 20.0,
+    "finish_timeout": 60.0,
+    # How soon rows of an offline run are on disk, and how soon those of an online run are sent: until then nothing is
+    # confirmed. The SDK's own 15 s would outlast a flush.
+    "x_transaction_log_flush_interval": 0.5,
+    "x_file_stream_transmit_interval": 5.0,
+}
+"""Settings that the user's WANDB_<NAME> variables may set otherwise."""
+
+
+def init_run(
+    context: SinkContext,
+    options: Mapping[str, Any],
+    run_id: str,
+    *,
+    tags: tuple[str, ...] | None = None,
+    notes: str | None = None,
+) -> wandb.Run:
+    """Starts or continues a W&B run.
+
+    Args:
+        context: The run.
+        options: Resolved options.
+        run_id: The W&B run's id.
+        tags: Tags to begin with; None: those of the options or the context.
+        notes: Notes to begin with; None: those of the options or the context.
+
+    Raises:
+        TransientError: The server does not answer, or not now.
+        RejectedError: It never will with these options and credentials.
+    """
+    offline = options["mode"] == "offline"
+    given_tags = tags if tags is not None else tuple(options.get("tags") or context.tags)
+    before = set(run_directories(options, run_id, offline=offline))
+    try:
+        return wandb.init(
+            mode=options["mode"],
+            # Offline there is nothing to resume from; wandb would only warn.
+            resume=None if offline else "allow",
+            reinit="create_new",
+            id=run_id,
+            dir=options["dir"],
+            project=options.get("project") or context.project,
+            entity=options.get("entity"),
+            group=options.get("group") or context.group,
+            job_type=options.get("job_type"),
+            name=(options.get("name") or context.name)[:128],
+            notes=notes if notes is not None else options.get("notes") or context.notes,
+            tags=values.tags(given_tags, context.ledger),
+            settings=_settings(context, options),
+        )
+    except Exception as error:
+        # A directory without a run in it would be left by each attempt.
+        for leftover in set(run_directories(options, run_id, offline=offline)) - before:
+            shutil.rmtree(leftover, ignore_errors=True)
+        raise sink_error(error) from error
+
+
+def run_directories(options: Mapping[str, Any], run_id: str, *, offline: bool) -> list[Path]:
+    """Returns W&B's local directories of the run, oldest first."""
+    pattern = re.compile(rf"{'offline-' if offline else ''}run-\d+_\d+-{re.escape(run_id)}(-\d+)?")
+    root = Path(options["dir"])
+    found = [
+        entry
+        for folder in (root / "wandb", root / ".wandb")
+        if folder.is_dir()
+        for entry in folder.iterdir()
+        if pattern.fullmatch(entry.name)
+    ]
+    return sorted(found, key=lambda entry: entry.name)
+
+
+def sink_error(error: Exception) -> TransientError | RejectedError:
+    """Returns what an error of ``wandb.init`` means to delivery."""
+    text = str(error)
+    status = re.search(r"returned error (\d{3})", text)
+    code = int(status[1]) if status else None
+    if isinstance(error, AuthenticationError) or code == 401 or "No API key" in text:
+        return RejectedError(f"W&B does not take the credentials: {text}; {LOGIN}")
+    if code == 403 or "permission denied" in text.lower():
+        return RejectedError(f"W&B does not let you write there: {text}; check entity and project, or {LOGIN}")
+    if isinstance(error, (UsageError, ValueError)):
+        return RejectedError(f"W&B does not take these options: {text}")
+    if isinstance(error, CommError) and code is not None and 400 <= code < 500 and code not in (408, 409, 429):
+        return RejectedError(f"W&B refuses this run: {text}")
+    return TransientError(f"W&B could not start the run now: {text}")
+
+
+def _settings(context: SinkContext, options: Mapping[str, Any]) -> wandb.Settings:
+    program = context.program
+    script = program.main or (program.argv[0] if program.argv else None) or "<interactive>"
+    ours: dict[str, Any] = {
+        "console": "off",
+        "silent": True,
+        "x_stats_pid": program.pid,
+        "program": script,
+        "program_abspath": str(Path(program.cwd, script)),
+        "program_relpath": script,
+        "x_executable": program.executable,
+        # What the SDK would find out by itself is this process's argv, directory and commit; the Environment record
+        # has the training process's, and the writer sends that.
+        "x_disable_meta": True,
+        "disable_git": True,
+        "disable_code": True,
+        "disable_job_creation": True,
+        "label_disable": True,
+        "stop_fn": lambda: context.ledger.warn(
+            "W&B's page asked to stop this run; rl_logging never stops training: do so where it runs"
+        ),
+    }
+    if not context.live:
+        # Packages and system figures of the machine that syncs later would be passed off as the training's.
+        ours |= {"x_disable_stats": True, "x_save_requirements": False}
+    ours |= {key: value for key, value in _TUNABLE.items() if f"WANDB_{key.upper()}" not in os.environ}
+    if options.get("base_url"):
+        ours["base_url"] = options["base_url"]
+    return wandb.Settings(**{**ours, **(options.get("settings") or {})})
