@@ -1,0 +1,687 @@
+"""Real skrl trainings, compared with what skrl itself wrote. Passes under skrl 1.4.3 and 2.x alike."""
+
+from __future__ import annotations
+
+import copy
+import math
+import pickle
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("skrl")
+
+from rl_logging.adapters import skrl_episodes
+from rl_logging.adapters.skrl import attach
+from rl_logging.adapters.skrl_names import clean, name_table
+from rl_logging.extraction.filters import MetricFilter
+from rl_logging.extraction.intervals import Interval
+from rl_logging.extraction.names import NameTable
+from rl_logging.extraction.pipeline import Pipeline
+from tests.support.skrl_multi_agent import MultiAgentTraining
+from tests.support.skrl_training import IS_1X, Training, as_float32
+
+ALGORITHMS = ("PPO", "SAC", "DQN", "TD3")
+
+
+class FakeLogger:
+    """What an adapter uses of a logger, with a real pipeline; keeps what it is given."""
+
+    def __init__(
+        self, *, interval: str | int = "framework", names: str = "canonical", clock: str = "env_steps"
+    ) -> None:
+        self.settings = SimpleNamespace(
+            interval=interval, names=names, clock=clock, on_step_reset="continue", metric_filter=None
+        )
+        self.num_envs: int | None = None
+        self.env: Any = None
+        self.rows: list[tuple[int | None, dict[str, float]]] = []
+        self.config: list[Mapping[str, Any]] = []
+        self.models: list[dict[str, Any]] = []
+        self.warnings: dict[str, str] = {}
+        self.read_clock: Callable[[], int | None] | None = None
+        self.at_finish: list[Callable[[], None]] = []
+
+    def pipeline(self, table: NameTable) -> Pipeline:
+        return Pipeline(
+            self.log_metrics,
+            table,
+            names=self.settings.names,
+            metric_filter=MetricFilter(None),
+            interval=Interval.parse(self.settings.interval),
+            warn=self.warn_once,
+        )
+
+    def log_metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
+        self.rows.append((step, dict(values)))
+
+    def save_model(self, model: Any, **kwargs: Any) -> None:
+        self.models.append({"model": model, **kwargs})
+
+    def add_config_defaults(self, values: Mapping[str, Any]) -> None:
+        self.config.append(values)
+
+    def set_clock(self, read: Callable[[], int | None] | None) -> None:
+        self.read_clock = read
+
+    def on_finish(self, callback: Callable[[], None]) -> None:
+        self.at_finish.append(callback)
+
+    def warn_once(self, key: str, message: str) -> None:
+        self.warnings.setdefault(key, message)
+
+    def finish(self) -> None:
+        for callback in self.at_finish:
+            callback()
+
+    def points(self) -> dict[str, dict[int, float]]:
+        """Returns name -> step -> value, and finds a point logged twice."""
+        points: dict[str, dict[int, float]] = defaultdict(dict)
+        for step, values in self.rows:
+            assert step is not None
+            for name, value in values.items():
+                assert step not in points[name], f"{name} twice at {step}"
+                points[name][step] = value
+        return dict(points)
+
+
+def same(ours: Mapping[int, float], theirs: Mapping[int, float]) -> bool:
+    return ours.keys() == theirs.keys() and all(
+        as_float32(ours[step]) == pytest.approx(theirs[step], rel=3e-7, abs=0, nan_ok=True) for step in ours
+    )
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_points_are_those_of_skrls_own_file_and_the_last_window(algorithm: str, tmp_path: Path) -> None:
+    training = Training(algorithm, tmp_path, num_envs=4, write_interval=20)
+    logger = FakeLogger()
+    handle = attach(logger, training.agent)
+    training.trainer(130).train()
+    handle.detach()
+
+    points = logger.points()
+    table = name_table(training.agent)
+    scalars = training.scalars()
+    assert len(scalars) >= 10
+    for tag, written in scalars.items():
+        rename = table.lookup(tag)
+        ours = dict(points[rename.canonical])
+        ours.pop(130 * 4, None)
+        assert same(ours, {step * 4: value * rename.scale for step, value in written.items()}), tag
+    assert max(max(written) for written in scalars.values()) == 120
+    # What skrl dropped: 10 steps after its last write.
+    assert set(points["mean_rewards"]) == {step * 4 for step in (20, 40, 60, 80, 100, 120, 130)}
+    assert points["mean_rewards"][520] == pytest.approx(
+        float(np.mean(training.agent.tracking_data["Reward / Instantaneous reward (mean)"]))
+    )
+    assert logger.warnings == {}
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_episode_means_are_the_true_returns(algorithm: str, tmp_path: Path) -> None:
+    # PPO then adds to the rewards of the transition in place.
+    options = {"time_limit_bootstrap": True} if algorithm == "PPO" else {}
+    training = Training(algorithm, tmp_path, num_envs=3, max_episode_steps=15, options=options)
+    logger = FakeLogger()
+    attach(logger, training.agent)
+    training.trainer(140).train()
+    logger.finish()
+
+    points = logger.points()
+    last = training.finished[-100:]
+    assert len(last) > 10
+    for name, values in (("reward", [it[0] for it in last]), ("length", [it[1] for it in last])):
+        assert points[f"episode_{name}_mean"][140 * 3] == pytest.approx(float(np.mean(values)), rel=1e-5)
+        assert points[f"episode_{name}_min"][140 * 3] == pytest.approx(min(values), rel=1e-5)
+        assert points[f"episode_{name}_max"][140 * 3] == pytest.approx(max(values), rel=1e-5)
+
+
+def test_a_lone_environment_counts_its_episodes_over_training_and_evaluation(tmp_path: Path) -> None:
+    training = Training("PPO", tmp_path, num_envs=0)
+    logger = FakeLogger()
+    handle = attach(logger, training.agent)
+    training.trainer(90).train()
+    trained = list(training.finished)
+    training.trainer(70).eval()
+    handle.detach()
+
+    evaluated = training.finished[len(trained) :]
+    points = logger.points()
+    assert trained
+    assert evaluated
+    assert points["episode_reward_mean"][90] == pytest.approx(float(np.mean([it[0] for it in trained])))
+    assert points["episode_length_mean"][90] == pytest.approx(float(np.mean([it[1] for it in trained])))
+    assert points["eval/episode_reward_mean"][90 + 70] == pytest.approx(float(np.mean([it[0] for it in evaluated])))
+    assert points["eval/episode_length_mean"][90 + 70] == pytest.approx(float(np.mean([it[1] for it in evaluated])))
+
+
+@pytest.mark.parametrize("num_envs", [0, 3])
+def test_episodes_under_way_at_the_attachment_do_not_count(num_envs: int, tmp_path: Path) -> None:
+    training = Training("DQN", tmp_path, num_envs=num_envs)
+    training.trainer(35).train()
+    under_way = max(num_envs, 1)
+    before = len(training.finished)
+    logger = FakeLogger()
+    handle = attach(logger, training.agent)
+    training.trainer(95).train()
+    handle.detach()
+    # A lone environment starts a new episode with the training, others go on with theirs.
+    whole = training.whole_since(before) if num_envs else training.finished[before:]
+    assert 0 < len(whole) <= 100
+    points = logger.points()
+    step = 95 * under_way
+    assert points["episode_reward_mean"][step] == pytest.approx(float(np.mean([it[0] for it in whole])))
+    assert points["episode_length_mean"][step] == pytest.approx(float(np.mean([it[1] for it in whole])))
+    assert points["episode_length_min"][step] == min(it[1] for it in whole)
+
+
+@pytest.mark.parametrize("resets_in_a_step", [True, False])
+def test_returns_can_stay_on_a_device(resets_in_a_step: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a device at hand: the way tensors on one go, with tensors that are not."""
+    torch = pytest.importorskip("torch")
+    generator = np.random.default_rng(3)
+    rewards = generator.normal(size=(50, 3, 1)).astype(np.float32)
+    ended = generator.random((50, 3, 1)) < 0.2
+    counted = []
+    for on_device in (False, True):
+        monkeypatch.setattr(skrl_episodes, "_on_device", lambda values, on_device=on_device: on_device)
+        episodes = skrl_episodes.Episodes(resets_in_a_step=resets_in_a_step)
+        finished: list[tuple[float, int]] = []
+        for reward, end in zip(rewards, ended, strict=True):
+            given = torch.from_numpy(reward.copy())
+            episodes.add(given)
+            finished += episodes.end(torch.from_numpy(end), torch.zeros_like(torch.from_numpy(end)))
+            assert (given.numpy() == reward).all()
+        counted.append(finished)
+    assert len(counted[0]) == ended.sum()
+    np.testing.assert_allclose(counted[0], counted[1], rtol=1e-5, atol=1e-5)
+
+
+def test_a_multi_agents_tags_end_in_the_agents_id(tmp_path: Path) -> None:
+    training = MultiAgentTraining(tmp_path)
+    logger = FakeLogger()
+    handle = attach(logger, training.agent)
+    training.trainer(50).train()
+    handle.detach()
+
+    points = logger.points()
+    table = name_table(training.agent)
+    for tag, written in training.scalars().items():
+        rename = table.lookup(tag)
+        ours = dict(points[rename.canonical])
+        ours.pop(150, None)
+        assert same(ours, {step * 3: value * rename.scale for step, value in written.items()}), tag
+    assert set(points["policy_loss/left"]) == {60, 120, 150}
+    assert 0 < points["entropy/right"][150] <= math.log(2) + 1e-6
+    assert points["learning_rate/left"][150] == 1e-3
+    assert points["iterations"] == {60: 2, 120: 5, 150: 6}
+    assert points["episode_reward_mean"][150] == pytest.approx(float(np.mean([it[0] for it in training.finished])))
+    assert points["episode_length_mean"][150] == 7
+    assert logger.warnings == {}
+
+
+def test_what_the_adapter_adds(tmp_path: Path) -> None:
+    training = Training("PPO", tmp_path, num_envs=4)
+    logger = FakeLogger()
+    handle = attach(logger, training.agent)
+    training.trainer(64).train()
+    handle.detach()
+
+    points = logger.points()
+    assert points["learning_rate"][64 * 4] == 1e-3
+    assert points["timesteps"] == {step * 4: step * 4 for step in (20, 40, 60, 64)}
+    assert points["iterations"] == {80: 1, 160: 2, 240: 3, 256: 4}
+    assert set(points["policy_loss"]) == {80, 160, 240, 256}
+    assert all(0 < value <= math.log(2) + 1e-6 for value in points["entropy"].values())
+    assert all(value > 0 for name in ("fps", "rollout_time", "learning_time") for value in points[name].values())
+    assert all(value > 0 for value in points["grad_norm"].values())
+    update_time_ms = training.scalars().get("Stats / Algorithm update time (ms)", {})
+    assert bool(update_time_ms) is not IS_1X
+    for step, value in update_time_ms.items():
+        assert points["learning_time"][step * 4] == pytest.approx(value / 1000, rel=1e-6)
+    assert all(value > points["rollout_time"][step] for step, value in points["epoch_time"].items())
+    assert logger.read_clock is None
+
+
+def test_the_divergence_is_what_the_scheduler_saw(tmp_path: Path) -> None:
+    from skrl.resources.schedulers.torch import KLAdaptiveLR
+
+    training = Training("PPO", tmp_path, options={"learning_rate_scheduler": KLAdaptiveLR})
+    scheduler = training.agent.scheduler
+    seen: list[float] = []
+    inner = scheduler.step
+    scheduler.step = lambda kl: (seen.append(kl), inner(kl))[1]
+    logger = FakeLogger(interval="rollout")
+    handle = attach(logger, training.agent)
+    training.trainer(32).train()
+    handle.detach()
+
+    points = logger.points()
+    assert len(seen) == 4
+    assert points["kl_divergence"] == {64: pytest.approx(np.mean(seen[:2])), 128: pytest.approx(np.mean(seen[2:]))}
+    # skrl tracks the rate where there is a scheduler.
+    assert points["learning_rate"][128] == pytest.approx(scheduler.get_last_lr()[0])
+
+
+def test_sac_has_its_policys_rate_and_no_entropy_that_is_none(tmp_path: Path) -> None:
+    training = Training("SAC", tmp_path)
+    logger = FakeLogger()
+    handle = attach(logger, training.agent)
+    training.trainer(40).train()
+    handle.detach()
+    points = logger.points()
+    assert {"learning_rate", "learning_rate/policy", "learning_rate/critic"} <= points.keys()
+    assert {
+        "entropy_coefficient",
+        "entropy_coefficient_loss",
+        "critic_loss",
+        "q1/max",
+        "target_q/mean",
+    } <= points.keys()
+    assert "entropy" not in points
+    assert "grad_norm" not in points
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_detach_leaves_the_agent_as_found(algorithm: str, tmp_path: Path) -> None:
+    training = Training(algorithm, tmp_path)
+    before = dict(vars(training.agent))
+    handle = attach(FakeLogger(), training.agent)
+    assert vars(training.agent).keys() != before.keys()
+    handle.detach()
+    handle.detach()
+    assert vars(training.agent) == before
+    assert not handle.attached
+
+
+def test_an_attachment_changes_no_training(tmp_path: Path) -> None:
+    def weights(attached: bool) -> Any:
+        training = Training("PPO", tmp_path / str(attached))
+        if attached:
+            attach(FakeLogger(interval="step"), training.agent)
+        training.trainer(60).train()
+        return training.agent.policy.net[0].weight.detach().numpy()
+
+    np.testing.assert_array_equal(weights(True), weights(False))
+
+
+def test_a_hook_put_over_ours_stays(tmp_path: Path) -> None:
+    training = Training("DQN", tmp_path)
+    logger = FakeLogger()
+    handle = attach(logger, training.agent)
+    inner = training.agent.write_tracking_data
+    calls = []
+
+    def theirs(*args: Any, **kwargs: Any) -> None:
+        calls.append(1)
+        inner(*args, **kwargs)
+
+    training.agent.write_tracking_data = theirs
+    training.trainer(30).train()
+    handle.detach()
+    rows = len(logger.rows)
+    assert rows == 4
+    training.trainer(40).train()
+    assert training.agent.write_tracking_data is theirs
+    assert len(calls) == 3
+    assert len(logger.rows) == rows
+
+
+def test_native_names_are_skrls(tmp_path: Path) -> None:
+    training = Training("PPO", tmp_path)
+    logger = FakeLogger(names="native")
+    handle = attach(logger, training.agent)
+    training.trainer(40).train()
+    handle.detach()
+    points = logger.points()
+    for tag, written in training.scalars().items():
+        assert same(points[tag], {step * 4: value for step, value in written.items()}), tag
+
+
+@pytest.mark.parametrize(("interval", "every"), [("step", 1), ("balanced", 10), (7, 7)])
+@pytest.mark.parametrize("write_interval", [12, 0])
+def test_intervals_see_each_value_once(interval: str | int, every: int, write_interval: int, tmp_path: Path) -> None:
+    training = Training("SAC", tmp_path, num_envs=2, write_interval=write_interval)
+    logger = FakeLogger(interval=interval)
+    losses: list[float] = []
+    track = training.agent.track_data
+
+    def tracking(tag: str, value: float) -> None:
+        if tag == "Loss / Critic loss":
+            losses.append(value)
+        track(tag, value)
+
+    training.agent.track_data = tracking
+    handle = attach(logger, training.agent)
+    training.trainer(50).train()
+    handle.detach()
+
+    points = logger.points()
+    starts = list(range(0, 50, every))
+    assert set(points["mean_rewards"]) == {min(start + every, 50) * 2 for start in starts}
+    assert len(losses) == 40
+    by_step = dict(zip(range(11, 51), losses, strict=True))
+    for end in [min(start + every, 50) for start in starts]:
+        values = [by_step[step] for step in range(end - (end - 1) % every, end + 1) if step in by_step]
+        if values:
+            assert points["critic_loss"][end * 2] == pytest.approx(np.mean(values), rel=1e-6)
+    assert len(points["critic_loss"]) == len({(step - 1) // every for step in by_step})
+
+
+def test_rollouts_are_an_interval(tmp_path: Path) -> None:
+    training = Training("PPO", tmp_path)
+    logger = FakeLogger(interval="rollout")
+    handle = attach(logger, training.agent)
+    training.trainer(40).train()
+    handle.detach()
+    points = logger.points()
+    assert set(points["policy_loss"]) == {16 * 4, 32 * 4}
+    assert set(points["mean_rewards"]) == {16 * 4, 32 * 4, 40 * 4}
+
+
+@pytest.mark.parametrize("write_interval", ["auto", 0])
+def test_an_agent_that_writes_nothing_is_logged_all_the_same(write_interval: str | int, tmp_path: Path) -> None:
+    training = Training("SAC", tmp_path, write_interval=write_interval)
+    logger = FakeLogger()
+    handle = attach(logger, training.agent)
+    training.trainer(50).train()
+    assert not list(tmp_path.glob("run/events*"))
+    assert len(training.agent.tracking_data) == 0
+    handle.detach()
+    points = logger.points()
+    assert set(points["mean_rewards"]) == {step * 4 for step in range(2, 51)}
+    assert set(points["critic_loss"]) == {step * 4 for step in range(11, 51)}
+    assert training.agent.write_interval == 0
+    assert logger.warnings == {}
+
+
+def test_the_framework_clock_counts_the_agents_steps(tmp_path: Path) -> None:
+    training = Training("PPO", tmp_path)
+    logger = FakeLogger(clock="framework")
+    handle = attach(logger, training.agent)
+    training.trainer(40).train()
+    assert logger.read_clock is not None
+    assert logger.read_clock() == 40
+    handle.detach()
+    assert logger.points()["timesteps"] == {20: 80, 40: 160}
+
+
+def test_the_first_transition_tells_how_many_environments_there_are(tmp_path: Path) -> None:
+    training = Training("PPO", tmp_path, num_envs=3)
+    logger = FakeLogger()
+    logger.num_envs = 1
+    handle = attach(logger, training.agent)
+    training.trainer(20).train()
+    assert logger.read_clock is not None
+    assert logger.read_clock() == 60
+    handle.detach()
+    assert set(logger.points()["mean_rewards"]) == {60}
+    assert "3 environments" in logger.warnings["skrl/num_envs"]
+    assert logger.config[-1] == {"algo": {"num_envs": 3}}
+
+
+def test_num_envs_and_the_initial_step_as_given(tmp_path: Path) -> None:
+    training = Training("PPO", tmp_path, num_envs=2)
+    logger = FakeLogger()
+    handle = attach(logger, training.agent, num_envs=8, initial_step=1000)
+    training.trainer(20).train()
+    handle.detach()
+    assert set(logger.points()["mean_rewards"]) == {1160}
+    with pytest.raises(ValueError, match="num_envs"):
+        attach(logger, training.agent, num_envs=0)
+
+
+def test_a_second_training_goes_on_with_the_clock(tmp_path: Path) -> None:
+    training = Training("PPO", tmp_path)
+    logger = FakeLogger()
+    handle = attach(logger, training.agent)
+    training.trainer(50).train()
+    training.trainer(30).train()
+    handle.detach()
+    points = logger.points()
+    assert set(points["mean_rewards"]) == {step * 4 for step in (20, 40, 50, 70, 80)}
+    assert points["timesteps"][80 * 4] == 80 * 4
+    assert len(logger.warnings) == 1
+
+
+def test_an_evaluation_is_below_eval(tmp_path: Path) -> None:
+    training = Training("PPO", tmp_path, num_envs=2)
+    logger = FakeLogger()
+    handle = attach(logger, training.agent)
+    training.trainer(50).train()
+    training.trainer(30).eval()
+    training.trainer(20).train()
+    handle.detach()
+    points = logger.points()
+    assert set(points["mean_rewards"]) == {step * 2 for step in (20, 40, 50, 70)}
+    assert set(points["eval/mean_rewards"]) == {step * 2 for step in (70, 80)}
+    assert "eval/policy_loss" not in points
+    assert "eval/timesteps" not in points
+    assert "eval/fps" not in points
+
+
+def test_checkpoints_are_logged_once(tmp_path: Path) -> None:
+    training = Training("PPO", tmp_path, checkpoint_interval=20)
+    logger = FakeLogger()
+    handle = attach(logger, training.agent)
+    training.trainer(60).train()
+    training.agent.write_checkpoint(timestep=60, timesteps=60)
+    handle.detach()
+    agents = [model for model in logger.models if model["name"] == "agent"]
+    assert [model["step"] for model in agents] == [80, 160, 240]
+    assert [Path(model["model"]).name for model in agents] == ["agent_20.pt", "agent_40.pt", "agent_60.pt"]
+    assert agents[0]["metadata"] == {"framework_step": 20, "file": "agent_20.pt"}
+    best = [model for model in logger.models if model["name"] == "best_agent"]
+    assert 1 <= len(best) <= 3
+    assert all(model["aliases"] == ("best",) for model in best)
+    assert len(logger.models) == len(agents) + len(best)
+
+
+def test_checkpoints_can_be_left_out(tmp_path: Path) -> None:
+    training = Training("PPO", tmp_path, checkpoint_interval=20)
+    logger = FakeLogger()
+    attach(logger, training.agent, checkpoints=False)
+    training.trainer(20).train()
+    assert logger.models == []
+    assert list(tmp_path.glob("run/checkpoints/agent_20.pt"))
+
+
+@pytest.mark.parametrize("broken", ["log", "canonical", "record", "emit"])
+def test_a_failing_logger_fails_no_training(broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise RuntimeError("full")
+
+    monkeypatch.setattr(Pipeline, broken, fail)
+    training = Training("PPO", tmp_path, checkpoint_interval=20)
+    logger = FakeLogger(interval="framework" if broken in ("log", "canonical") else 5)
+    monkeypatch.setattr(logger, "save_model", fail)
+    handle = attach(logger, training.agent)
+    training.trainer(45).train()
+    handle.detach()
+    assert sorted(training.scalars()["Reward / Instantaneous reward (mean)"]) == [20, 40]
+    assert len(list(tmp_path.glob("run/checkpoints/agent_*.pt"))) == 2
+    assert 2 <= len(logger.warnings) <= 4
+    assert all("full" in message for message in logger.warnings.values())
+
+
+def test_the_originals_error_is_the_trainings_own(tmp_path: Path) -> None:
+    training = Training("PPO", tmp_path)
+    update = "_update" if IS_1X else "update"
+    calls = []
+
+    def fail(*args: Any, **kwargs: Any) -> None:
+        calls.append(1)
+        raise ZeroDivisionError
+
+    setattr(training.agent, update, fail)
+    handle = attach(FakeLogger(), training.agent)
+    with pytest.raises(ZeroDivisionError):
+        training.trainer(40).train()
+    assert len(calls) == 1
+    handle.detach()
+    assert vars(training.agent)[update] is fail
+
+
+def test_second_attachments(tmp_path: Path) -> None:
+    training = Training("PPO", tmp_path)
+    first, second = FakeLogger(), FakeLogger()
+    handle = attach(first, training.agent)
+    assert attach(first, training.agent) is handle
+    assert list(first.warnings) == ["skrl/attached"]
+    training.trainer(30).train()
+    other = attach(second, training.agent)
+    assert other is not handle
+    assert not handle.attached
+    assert set(first.points()["mean_rewards"]) == {80, 120}
+    training.trainer(20).train()
+    other.detach()
+    assert set(second.points()["mean_rewards"]) == {80}
+
+
+def test_a_copy_of_an_attached_agent_trains_unlogged(tmp_path: Path) -> None:
+    training = Training("DQN", tmp_path)
+    logger = FakeLogger()
+    attach(logger, training.agent)
+    for duplicate in (copy.deepcopy(training.agent), pickle.loads(pickle.dumps(training.agent))):
+        duplicate.write_interval = 1
+        duplicate.track_data("x", 1.0)
+        written = []
+        duplicate.writer = SimpleNamespace(add_scalar=lambda *args, written=written, **kwargs: written.append(kwargs))
+        duplicate.write_tracking_data(timestep=1, timesteps=1)
+        assert len(written) == 1
+    assert logger.rows == []
+    assert "skrl/copied" in logger.warnings
+
+
+def test_a_runner_or_a_trainer_will_do(tmp_path: Path) -> None:
+    training = Training("PPO", tmp_path)
+    trainer = training.trainer(20)
+    runner = SimpleNamespace(agent=training.agent, trainer=trainer, _cfg={"seed": 11})
+    logger = FakeLogger()
+    attach(logger, runner).detach()
+    assert logger.config[0]["seed"] == 11
+    algo = logger.config[0]["algo"]
+    assert (algo["framework"], algo["class"], algo["num_envs"]) == ("skrl", "PPO", 4)
+    assert algo["cfg"]["entropy_loss_scale"] == 0.01
+    assert algo["cfg"]["experiment"]["write_interval"] == 20
+    assert attach(logger, trainer).attached
+
+
+def test_what_has_no_tracking_data_is_refused() -> None:
+    class Thing:
+        pass
+
+    expected = (
+        "Agent must have 'tracking_data' attribute for MLflow metric logging. "
+        "Agent type Thing does not support metric tracking."
+    )
+    for unfit in (Thing(), SimpleNamespace(agent=Thing())):
+        with pytest.raises(AttributeError) as caught:
+            attach(FakeLogger(), unfit)
+        assert str(caught.value) == expected
+
+
+def test_skrls_own_wandb_run_is_warned_of(tmp_path: Path) -> None:
+    training = Training("PPO", tmp_path)
+    if IS_1X:
+        training.agent.cfg["experiment"]["wandb"] = True
+    else:
+        training.agent.cfg.experiment.wandb = True
+    logger = FakeLogger()
+    attach(logger, training.agent)
+    assert "experiment.wandb" in logger.warnings["skrl/wandb"]
+
+
+def test_other_ranks_do_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import skrl
+
+    training = Training("PPO", tmp_path)
+    before = dict(vars(training.agent))
+    monkeypatch.setattr(skrl.config.torch, "_is_distributed", True)
+    monkeypatch.setattr(skrl.config.torch, "_rank", 1)
+    logger = FakeLogger()
+    handle = attach(logger, training.agent)
+    assert vars(training.agent) == before
+    assert logger.config == []
+    handle.detach()
+    assert not handle.attached
+
+
+def test_an_environments_own_figures(tmp_path: Path) -> None:
+    """As Isaac Lab hands them out: numbers that skrl drops, in a mapping that stays until the next reset."""
+    training = Training("PPO", tmp_path)
+    logs = [{"Episode_Termination/time_out": 3}, {"Episode_Termination/time_out": 5, "done": 1.5}]
+    step = training.env.step
+    calls: list[int] = []
+
+    def stepping(actions: Any) -> Any:
+        *result, infos = step(actions)
+        calls.append(1)
+        return (*result, {**infos, "log": logs[len(calls) > 10]})
+
+    training.env.step = stepping
+    logger = FakeLogger()
+    handle = attach(logger, training.agent)
+    training.trainer(40).train()
+    handle.detach()
+    points = logger.points()
+    assert points["Episode_Termination/time_out"] == {80: 4.0}
+    assert points["Info/done"] == {80: 1.5}
+
+
+class OwnAgent:
+    """A user's agent that has little in common with skrl's."""
+
+    def __init__(self) -> None:
+        self.tracking_data: dict[str, Any] = {}
+
+    def update(self, *, timestep: int, timesteps: int) -> str:
+        self.tracking_data = {"loss": [float(timestep)], "rate": 0.5, "Values": [np.arange(3.0)]}
+        return "updated"
+
+
+def test_an_agent_of_ones_own() -> None:
+    agent = OwnAgent()
+    logger = FakeLogger()
+    handle = attach(logger, agent, num_envs=2)
+    results = [agent.update(timestep=timestep, timesteps=3) for timestep in range(3)]
+    handle.detach()
+    points = logger.points()
+    assert results == ["updated"] * 3
+    assert points["loss"] == {2: 0.0, 4: 1.0, 6: 2.0}
+    assert points["rate"] == {2: 0.5, 4: 0.5, 6: 0.5}
+    assert logger.warnings == {}
+
+
+def test_losses_mean_what_their_names_say_whatever_their_part_in_the_total(tmp_path: Path) -> None:
+    # The first update of two trainings that differ in nothing but the losses' weights, which act after it.
+    first = {}
+    for scale in (1.0, 4.0):
+        options = {"value_loss_scale": scale, "learning_epochs": 1, "mini_batches": 1}
+        training = Training("PPO", tmp_path / str(scale), num_envs=2, write_interval=20, options=options)
+        logger = FakeLogger()
+        attach(logger, training.agent)
+        training.trainer(40).train()
+        logger.finish()
+        written = training.scalars()["Loss / Value loss"]
+        first[scale] = (min(written.items()), min(logger.points()["value_loss"].items()))
+    (native, canonical), (native_of_4, canonical_of_4) = first[1.0], first[4.0]
+    assert native_of_4[1] == pytest.approx(4 * native[1], rel=1e-3)
+    assert canonical_of_4[1] == pytest.approx(canonical[1], rel=1e-3)
+    assert canonical[1] == pytest.approx(native[1], rel=1e-5)
+
+
+def test_clean_names() -> None:
+    assert clean("Reward / Total reward (mean)") == "Reward/Total reward/mean"
+    assert clean("Episode_Reward/lift") == "Episode_Reward/lift"
+    agent = SimpleNamespace(possible_agents=["left", "right"], cfg=SimpleNamespace(entropy_loss_scale={"left": 0.5}))
+    table = name_table(agent)
+    assert table.lookup("Loss / Policy loss (left)").canonical == "policy_loss/left"
+    assert table.lookup("Loss / Entropy loss (left)").canonical == "entropy/left"
+    assert table.lookup("Loss / Entropy loss (left)").scale == -2.0
+    assert table.lookup("Loss / Entropy loss (right)").canonical == "Loss/Entropy loss/right"

@@ -1,0 +1,808 @@
+"""Real trainings, compared with the TensorBoard file that stable-baselines3 itself wrote of them."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList, EvalCallback
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.logger import DISABLED, Figure, HParam, Image, KVWriter, Logger, Video, configure
+
+from rl_logging.adapters.stable_baselines3 import MetricsCallback, make_callbacks
+from rl_logging.adapters.stable_baselines3_names import clean, name_table
+from tests.support.adapter_logger import AdapterLogger
+from tests.support.tensorboard_file import same, scalars
+
+
+def small() -> dict[str, Any]:
+    # Anew each time: SAC adds to its policy_kwargs.
+    return {"policy_kwargs": {"net_arch": [16]}, "seed": 0, "device": "cpu"}
+
+
+def ppo(**options: Any) -> PPO:
+    env = make_vec_env("CartPole-v1", n_envs=options.pop("n_envs", 2), seed=0)
+    return PPO("MlpPolicy", env, **{**small(), "n_steps": 32, "batch_size": 32, "n_epochs": 2, **options})
+
+
+def a2c(**options: Any) -> A2C:
+    return A2C("MlpPolicy", make_vec_env("CartPole-v1", n_envs=2, seed=0), **small(), n_steps=5, **options)
+
+
+def dqn(**options: Any) -> DQN:
+    return DQN(
+        "MlpPolicy", make_vec_env("CartPole-v1", seed=0), **small(), learning_starts=50, batch_size=16, **options
+    )
+
+
+def sac(**options: Any) -> SAC:
+    return SAC("MlpPolicy", pendulum(), **small(), learning_starts=50, batch_size=16, **options)
+
+
+def td3(**options: Any) -> TD3:
+    return TD3("MlpPolicy", pendulum(), **small(), learning_starts=50, batch_size=16, **options)
+
+
+def pendulum() -> Any:
+    return make_vec_env("Pendulum-v1", seed=0, env_kwargs={"max_episode_steps": 40})
+
+
+ALGORITHMS: dict[str, tuple[Callable[..., Any], int, dict[str, Any]]] = {
+    "PPO": (ppo, 512, {}),
+    "A2C": (a2c, 300, {"log_interval": 7}),
+    "DQN": (dqn, 400, {}),
+    "SAC": (sac, 330, {"log_interval": 2}),
+    "TD3": (td3, 250, {"log_interval": 1}),
+}
+
+Points = dict[str, list[tuple[int, float]]]
+
+
+def assert_same_points(logger: AdapterLogger, written: Points, model: Any) -> None:
+    """What was written is what is logged, once, at its step, in order; only the last window may come after it."""
+    table = name_table(model, frozenset({"time/total_timesteps"}))
+    assert len(written) >= 3
+    for tag, points in written.items():
+        rename = table.lookup(tag)
+        ours = [(step, value / rename.scale) for step, value in logger.points(rename.canonical)]
+        assert same(ours[: len(points)], points), (tag, rename, ours, points)
+        assert len(ours) - len(points) in (0, 1), (tag, ours, points)
+        if len(ours) > len(points):
+            assert ours[-1][0] == model.num_timesteps, tag
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_points_are_those_of_its_own_file_and_the_last_window(algorithm: str, tmp_path: Path) -> None:
+    make, timesteps, options = ALGORITHMS[algorithm]
+    logger = AdapterLogger()
+    model = make(tensorboard_log=str(tmp_path))
+    model.learn(timesteps, callback=make_callbacks(logger), **options)
+
+    written = scalars(tmp_path)
+    assert_same_points(logger, written, model)
+    assert logger.warnings == {}
+    canonical = {
+        "PPO": {"policy_loss", "value_loss", "total_loss", "entropy", "kl_divergence", "explained_variance"},
+        "A2C": {"policy_loss", "value_loss", "entropy"},
+        "DQN": {"q_loss", "exploration_rate"},
+        "SAC": {"policy_loss", "critic_loss", "entropy_coefficient", "entropy_coefficient_loss"},
+        "TD3": {"policy_loss", "critic_loss"},
+    }[algorithm]
+    always = {"episode_reward_mean", "episode_length_mean", "fps", "timesteps", "iterations", "learning_rate"}
+    times = {"rollout_time", "learning_time", "epoch_time", "time_elapsed"}
+    assert canonical | always | times | {"n_updates"} <= logger.names
+    assert not any("/" in name for name in logger.names)
+    # The last update's values, which the file has not.
+    assert logger.points("n_updates")[-1][1] == model._n_updates
+    assert logger.points("timesteps")[-1] == (model.num_timesteps, model.num_timesteps)
+
+
+def test_the_last_update_of_ppo_is_logged_though_never_written(tmp_path: Path) -> None:
+    logger = AdapterLogger()
+    model = ppo(tensorboard_log=str(tmp_path))
+    model.learn(256, callback=make_callbacks(logger))
+    assert [step for step, _ in scalars(tmp_path)["train/loss"]] == [128, 192, 256]
+    assert [step for step, _ in logger.points("total_loss")] == [128, 192, 256, 256]
+    assert [step for step, _ in logger.points("fps")] == [64, 128, 192, 256]
+
+
+def test_canonical_names_mean_what_they_say(tmp_path: Path) -> None:
+    logger = AdapterLogger()
+    ppo(tensorboard_log=str(tmp_path)).learn(256, callback=make_callbacks(logger))
+    written = scalars(tmp_path)
+    entropies = logger.points("entropy")
+    # Without the table: of two actions, the entropy lies between 0 and ln 2, and its loss is its negative.
+    assert all(0 < entropy <= np.log(2) + 1e-6 for _, entropy in entropies)
+    assert same([(step, -entropy) for step, entropy in entropies[:-1]], written["train/entropy_loss"])
+    for name, tag in (
+        ("policy_loss", "train/policy_gradient_loss"),
+        ("value_loss", "train/value_loss"),
+        ("total_loss", "train/loss"),
+        ("kl_divergence", "train/approx_kl"),
+        ("episode_length_mean", "rollout/ep_len_mean"),
+    ):
+        assert same(logger.points(name)[: len(written[tag])], written[tag]), name
+
+
+@pytest.mark.parametrize("resets", [True, False])
+@pytest.mark.parametrize("again", [True, False])
+def test_learning_goes_on(resets: bool, again: bool, tmp_path: Path) -> None:
+    logger = AdapterLogger()
+    model = ppo(tensorboard_log=str(tmp_path))
+    callbacks = make_callbacks(logger)
+    model.learn(128, callback=callbacks)
+    first = {tag: len(points) for tag, points in scalars(tmp_path).items()}
+    model.learn(192, callback=callbacks if again else make_callbacks(logger), reset_num_timesteps=resets)
+
+    steps = [step for step, _ in logger.points("fps")]
+    assert steps == [64, 128, 192, 256, 320]
+    assert [value for _, value in logger.points("timesteps")] == steps
+    # Each training logs its last window at its end; the first dump of one has no losses yet.
+    assert [step for step, _ in logger.points("total_loss")] == [128, 128, 256, 320, 320]
+    written = scalars(tmp_path)
+    for tag, name in (("train/loss", "total_loss"), ("rollout/ep_rew_mean", "episode_reward_mean")):
+        expected = [
+            (step + (128 if resets and index >= first[tag] else 0), value)
+            for index, (step, value) in enumerate(written[tag])
+        ]
+        ours = logger.points(name)
+        if tag == "train/loss":  # each training has a last window
+            ours = [ours[index] for index in range(len(ours)) if index not in (first[tag], len(ours) - 1)]
+        assert same(ours, expected)
+    assert ("clock/step_reset" in logger.warnings) is resets
+
+
+def test_a_clock_may_restart() -> None:
+    logger = AdapterLogger(on_step_reset="restart")
+    model = ppo()
+    for _ in range(2):
+        model.learn(128, callback=make_callbacks(logger))
+    assert [step for step, _ in logger.points("fps")] == [64, 128, 64, 128]
+    assert logger.warnings == {}
+
+
+@pytest.mark.parametrize("same_callbacks", [True, False])
+def test_a_logger_of_the_users_carries_its_last_window_over(same_callbacks: bool, tmp_path: Path) -> None:
+    logger = AdapterLogger()
+    model = ppo()
+    model.set_logger(configure(str(tmp_path), ["tensorboard"]))
+    callbacks = make_callbacks(logger)
+    model.learn(128, callback=callbacks)
+    model.learn(128, callback=callbacks if same_callbacks else make_callbacks(logger), reset_num_timesteps=False)
+    assert same(logger.points("total_loss"), scalars(tmp_path)["train/loss"])
+    assert [step for step, _ in logger.points("total_loss")] == [128, 192, 256]
+    logger.finish()
+    assert [step for step, _ in logger.points("total_loss")] == [128, 192, 256, 256]
+    assert_same_points(logger, scalars(tmp_path), model)
+
+
+def test_what_a_logger_of_the_users_wrote_unheard_is_not_lost(tmp_path: Path) -> None:
+    logger = AdapterLogger()
+    model = ppo()
+    model.set_logger(configure(str(tmp_path), ["tensorboard"]))
+    model.learn(128, callback=make_callbacks(logger))
+    model.logger.dump(1000)
+    model.learn(128, callback=make_callbacks(logger), reset_num_timesteps=False)
+    assert [step for step, _ in logger.points("total_loss")] == [128, 128, 256]
+
+
+class Swap(BaseCallback):
+    """Gives the model another logger in the middle of the training."""
+
+    def __init__(self, folder: Path, at: int) -> None:
+        super().__init__()
+        self.folder, self.at = folder, at
+
+    def _on_step(self) -> bool:
+        if self.num_timesteps == self.at:
+            self.model.set_logger(configure(str(self.folder), ["tensorboard"]))
+        return True
+
+
+@pytest.mark.parametrize("swaps_first", [True, False])
+def test_another_logger_in_the_middle(swaps_first: bool, tmp_path: Path) -> None:
+    logger = AdapterLogger()
+    model = ppo(tensorboard_log=str(tmp_path / "a"))
+    swap, ours = Swap(tmp_path / "b", 150), make_callbacks(logger)
+    model.learn(256, callback=[swap, *ours] if swaps_first else [*ours, swap])
+    logger.finish()
+    before, after = scalars(tmp_path / "a"), scalars(tmp_path / "b")
+    assert same(logger.points("episode_reward_mean"), before["rollout/ep_rew_mean"] + after["rollout/ep_rew_mean"])
+    assert [step for step, _ in logger.points("fps")] == [64, 128, 192, 256]
+    # The first one's last window, the update at 128, was never written: it stands at the last step we knew it at.
+    last_of_first = 148 if swaps_first else 150
+    assert [step for step, _ in logger.points("total_loss")] == [128, last_of_first, 256, 256]
+
+
+def test_without_dumps_there_is_the_last_window(tmp_path: Path) -> None:
+    logger = AdapterLogger()
+    model = ppo(tensorboard_log=str(tmp_path))
+    model.learn(256, callback=make_callbacks(logger), log_interval=None)
+    assert scalars(tmp_path) == {}
+    assert {step for step, _ in logger.rows} == {256}
+    assert {"total_loss", "episode_reward_mean", "fps", "timesteps", "iterations"} <= logger.names
+    assert logger.points("iterations") == [(256, 4.0)]
+
+
+def test_a_short_a2c_that_never_dumps_is_logged() -> None:
+    logger = AdapterLogger()
+    a2c().learn(100, callback=make_callbacks(logger))
+    assert {"policy_loss", "episode_reward_mean"} <= logger.names
+
+
+@pytest.mark.parametrize("make", [ppo, sac])
+@pytest.mark.parametrize("ours_first", [True, False])
+def test_an_evaluation_beside_ours(make: Callable[..., Any], ours_first: bool, tmp_path: Path) -> None:
+    logger = AdapterLogger()
+    model = make(tensorboard_log=str(tmp_path))
+    eval_env = make_vec_env(model.env.get_attr("spec")[0].id, n_envs=model.n_envs, seed=1)
+    evaluation = EvalCallback(eval_env, eval_freq=50, n_eval_episodes=1, verbose=0)
+    ours = make_callbacks(logger)
+    model.learn(256, callback=[*ours, evaluation] if ours_first else [evaluation, *ours])
+    written = scalars(tmp_path)
+    assert_same_points(logger, written, model)
+    assert same(logger.points("eval/episode_reward_mean"), written["eval/mean_reward"])
+    assert len(written["eval/mean_reward"]) >= 2
+    assert "eval/episode_length_mean" in logger.names
+
+
+class Recorder(BaseCallback):
+    """Records as people do."""
+
+    def _on_training_start(self) -> None:
+        # Without `stdout` and others in `exclude`, as TensorBoard is the only writer here.
+        self.logger.record("hparams", HParam({"gamma": 0.9, "name": "x"}, {"train/loss": 0.0}))
+
+    def _on_step(self) -> bool:
+        self.logger.record_mean("mine/mean", float(self.num_timesteps))
+        self.logger.record("mine/last", float(self.num_timesteps), exclude="stdout")
+        self.logger.record("mine/no_tensorboard", 1.0, exclude=("tensorboard", "csv"))
+        self.logger.record("mine/not_ours", 1.0, exclude="rl_logging")
+        self.logger.record("mine/nan", float("nan"))
+        self.logger.record(key="mine/keyword", value=np.float32(0.5))
+        self.logger.record_mean("mine/none", None)
+        return True
+
+
+@pytest.mark.parametrize("make", [ppo, dqn])
+def test_values_of_the_users(make: Callable[..., Any], tmp_path: Path) -> None:
+    logger = AdapterLogger()
+    model = make(tensorboard_log=str(tmp_path))
+    model.learn(256, callback=[Recorder(), *make_callbacks(logger)])
+    written = scalars(tmp_path)
+    assert "mine/not_ours" in written
+    del written["mine/not_ours"]
+    assert_same_points(logger, written, model)
+    assert {"mine/mean", "mine/last", "mine/nan", "mine/keyword", "mine/no_tensorboard"} <= logger.names
+    assert not {"mine/not_ours", "mine/none"} & logger.names
+    assert {"hparams": {"gamma": 0.9, "name": "x"}} in logger.config
+    assert logger.warnings == {}
+
+
+class Media(BaseCallback):
+    def _on_step(self) -> bool:
+        from matplotlib.figure import Figure as Plot
+
+        if self.num_timesteps == 10:
+            quiet = ("stdout", "log", "csv", "tensorboard")
+            record = self.logger.record
+            record("image/chw", Image(torch.zeros(3, 4, 5), "CHW"), exclude=quiet)
+            record("image/hw", Image(np.zeros((4, 5), np.uint8), "HW"), exclude=quiet)
+            record("image/nhwc", Image(np.zeros((2, 4, 5, 3), np.uint8), "NHWC"), exclude=quiet)
+            record("image/wh", Image(np.arange(20, dtype=np.uint8).reshape(5, 4), "WH"), exclude=quiet)
+            record("figure", Figure(Plot(), close=True), exclude=quiet)
+            record("video", Video(torch.zeros(2, 6, 3, 4, 5, dtype=torch.uint8), fps=12), exclude=quiet)
+            record("image/not_ours", Image(np.zeros((4, 5)), "HW"), exclude=("rl_logging", "tensorboard"))
+            record("array", np.array([1.0, 3.0]), exclude=quiet)
+            record("text", "some text", exclude=quiet)
+        return True
+
+
+@pytest.mark.parametrize("interval", ["framework", "step"])
+def test_pictures_and_videos(interval: str) -> None:
+    logger = AdapterLogger(interval)
+    ppo().learn(64, callback=[Media(), *make_callbacks(logger)])
+    shapes = {name: getattr(image, "shape", None) for name, image, _ in logger.images}
+    assert shapes == {
+        "image/chw": (4, 5, 3),
+        "image/hw": (4, 5),
+        "image/nhwc": (4, 10, 3),
+        "image/wh": (4, 5),
+        "figure": None,
+    }
+    assert logger.images[3][1][1, 0] == 1
+    assert {step for *_, step in logger.images} == {10}
+    [(name, frames, step, fps)] = logger.videos
+    assert (name, frames.shape, step, fps) == ("video", (6, 3, 4, 10), 10, 12.0)
+    assert {"array/mean", "array/max"} <= logger.names
+    assert list(logger.warnings) == ["text"]
+    assert "'text'" in logger.warnings["text"]
+
+
+@pytest.mark.parametrize(
+    ("names", "present", "absent"),
+    [
+        ("canonical", {"entropy", "timesteps"}, {"train/entropy_loss", "time/total_timesteps"}),
+        ("native", {"train/entropy_loss", "time/total_timesteps", "rollout/ep_rew_mean"}, {"entropy", "policy_loss"}),
+        ("both", {"entropy", "train/entropy_loss", "rollout/ep_rew_mean", "episode_reward_mean"}, set()),
+    ],
+)
+@pytest.mark.parametrize("interval", ["framework", "balanced"])
+def test_names(interval: str, names: str, present: set[str], absent: set[str], tmp_path: Path) -> None:
+    logger = AdapterLogger(interval, names=names)
+    ppo(tensorboard_log=str(tmp_path)).learn(256, callback=make_callbacks(logger))
+    assert present <= logger.names
+    assert not absent & logger.names
+    if names != "canonical" and interval == "framework":
+        for tag, points in scalars(tmp_path).items():
+            assert same(logger.points(tag)[: len(points)], points), tag
+    for name in logger.names - {"total_loss"}:
+        points = logger.points(name)
+        assert interval == "framework" or len({step for step, _ in points}) == len(points), name
+
+
+def test_the_filter() -> None:
+    logger = AdapterLogger(metric_filter=["train/loss", "episode_reward_mean", "fps"])
+    ppo().learn(128, callback=make_callbacks(logger))
+    assert logger.names == {"total_loss", "episode_reward_mean", "fps"}
+
+
+def reduced(
+    values: list[tuple[int, float]], every: int, how: Callable[[list[float]], float]
+) -> list[tuple[int, float]]:
+    windows: dict[int, list[float]] = {}
+    for step, value in values:
+        windows.setdefault(-(-max(step, 1) // every) * every, []).append(value)
+    return [(step, how(window)) for step, window in windows.items()]
+
+
+@pytest.mark.parametrize(("interval", "every"), [("step", 1), ("balanced", 10), (25, 25)])
+def test_every_value_recorded_is_in_one_window(interval: str | int, every: int) -> None:
+    logger = AdapterLogger(interval)
+    model = sac()
+    tally = ByHand()
+    model.learn(200, callback=[tally, *make_callbacks(logger)])
+    losses = tally.losses
+    assert len(losses) == 150
+    ours = logger.points("critic_loss")
+    expected = reduced(losses, every, lambda window: float(np.mean(window)))
+    assert [step for step, _ in ours] == [step for step, _ in expected]
+    assert [value for _, value in ours] == pytest.approx([value for _, value in expected], rel=1e-12)
+    updates = [(step, float(number + 1)) for number, (step, _) in enumerate(losses)]
+    assert logger.points("n_updates") == reduced(updates, every, lambda window: window[-1])
+    assert [step for step, _ in logger.points("timesteps")] == list(range(every, 201, every))
+
+
+class ByHand(BaseCallback):
+    """Takes each critic loss from the logger's own dictionary, one step after it was recorded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.losses: list[tuple[int, float]] = []
+        self.updates = 0
+
+    def _look(self, step: int) -> None:
+        if self.model._n_updates != self.updates:
+            self.updates = self.model._n_updates
+            self.losses.append((step, float(self.logger.name_to_value["train/critic_loss"])))
+
+    def _on_rollout_start(self) -> None:
+        self._look(self.model.num_timesteps)
+
+    def _on_training_end(self) -> None:
+        self._look(self.model.num_timesteps)
+
+    def _on_step(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("n_envs", [1, 3])
+def test_intervals_count_steps_of_all_environments_as_one(n_envs: int) -> None:
+    logger = AdapterLogger("balanced")
+    model = ppo(n_envs=n_envs)
+    model.learn(64 * n_envs, callback=make_callbacks(logger))
+    steps = [step for step, _ in logger.points("timesteps")]
+    assert steps == [step * n_envs for step in (10, 20, 30, 40, 50, 60, 64)]
+    assert [value for _, value in logger.points("timesteps")] == steps
+    # The rollout's 32 steps are the first to be learned from, in the window up to 40.
+    assert [step for step, _ in logger.points("total_loss")] == [40 * n_envs, 64 * n_envs]
+
+
+def test_rollouts() -> None:
+    logger = AdapterLogger("rollout")
+    ppo().learn(256, callback=make_callbacks(logger), log_interval=None)
+    assert [step for step, _ in logger.points("total_loss")] == [64, 128, 192, 256]
+    assert logger.points("iterations") == [(64, 1.0), (128, 2.0), (192, 3.0), (256, 4.0)]
+    assert [step for step, _ in logger.points("rollout_time")] == [64, 128, 192, 256]
+    assert [step for step, _ in logger.points("learning_time")] == [64, 128, 192, 256]
+
+
+class Episodes(BaseCallback):
+    """Counts returns by the rewards alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.finished: list[tuple[int, float]] = []
+        self.running: Any = 0.0
+
+    def _on_step(self) -> bool:
+        self.running = self.running + self.locals["rewards"]
+        for index in np.flatnonzero(self.locals["dones"]):
+            self.finished.append((self.num_timesteps, float(self.running[index])))
+            self.running[index] = 0.0
+        return True
+
+
+@pytest.mark.parametrize(("interval", "window"), [("framework", 5), ("step", 100), ("step", 5)])
+def test_episode_figures_are_those_of_the_last_100(interval: str, window: int) -> None:
+    logger = AdapterLogger(interval, names="both")
+    episodes = Episodes()
+    model = ppo(n_envs=8, stats_window_size=window)
+    model.learn(4096, callback=[episodes, *make_callbacks(logger)])
+    assert len(episodes.finished) > 120
+    means = logger.points("episode_reward_mean")
+    assert len(means) >= 10
+    for step, mean in means:
+        returns = [value for at, value in episodes.finished if at <= step]
+        assert mean == pytest.approx(np.mean(returns[-100:]), rel=1e-6), step
+    assert logger.points("episode_reward_max")[-1][1] == max(value for _, value in episodes.finished[-100:])
+    theirs = dict(logger.points("rollout/ep_rew_mean"))
+    if window == 5:
+        assert theirs[4096] == pytest.approx(np.mean([value for _, value in episodes.finished[-5:]]), rel=1e-6)
+
+
+def test_without_a_monitor_there_are_no_episode_figures() -> None:
+    from stable_baselines3.common.vec_env import DummyVecEnv
+
+    class Bare(DummyVecEnv):
+        pass
+
+    logger = AdapterLogger()
+    env = Bare([lambda: gym.make("CartPole-v1")])
+    PPO("MlpPolicy", env, **small(), n_steps=64, batch_size=32, n_epochs=1).learn(128, callback=make_callbacks(logger))
+    assert "episode_reward_mean" not in logger.names
+    assert "fps" in logger.names
+
+
+def test_the_configuration() -> None:
+    logger = AdapterLogger()
+    model = ppo(learning_rate=lambda remaining: 1e-3 * remaining, clip_range=0.3)
+    callbacks = make_callbacks(logger)
+    model.learn(64, callback=callbacks)
+    model.learn(64, callback=callbacks, reset_num_timesteps=False)
+    [config] = logger.config
+    assert config["num_envs"] == 2
+    assert config["seed"] == 0
+    assert config["env"]["id"] == "CartPole-v1"
+    algo = config["algo"]
+    assert algo["class"] == "PPO"
+    assert algo["policy_class"] == "ActorCriticPolicy"
+    assert algo["policy_kwargs"]["net_arch"] == [16]
+    assert (algo["learning_rate"], algo["clip_range"], algo["clip_range_vf"]) == (1e-3, pytest.approx(0.3), None)
+    assert (algo["n_steps"], algo["gamma"], algo["stats_window_size"]) == (32, 0.99, 100)
+
+
+def test_the_configuration_of_an_off_policy_algorithm_is_json() -> None:
+    from rl_logging.jsonable import json_safe
+
+    logger = AdapterLogger()
+    sac(ent_coef="auto_0.1").learn(60, callback=make_callbacks(logger))
+    algo: Any = json_safe(logger.config[0]["algo"])
+    assert algo["ent_coef"] == "auto_0.1"
+    assert algo["buffer_size"] == 1_000_000
+    assert algo["learning_rate"] == 3e-4
+
+
+def test_the_clock_is_the_models() -> None:
+    logger = AdapterLogger()
+    seen: list[tuple[int, int | None]] = []
+
+    class Reader(BaseCallback):
+        def _on_step(self) -> bool:
+            assert logger.read_clock is not None
+            seen.append((self.model.num_timesteps, logger.read_clock()))
+            return True
+
+    model = ppo()
+    model.learn(64, callback=[*make_callbacks(logger), Reader()])
+    model.learn(64, callback=[*make_callbacks(logger), Reader()])
+    assert seen[:32] == [(step, step) for step in range(2, 65, 2)]
+    assert seen[32:] == [(step, step + 64) for step in range(2, 65, 2)]
+    assert logger.read_clock is not None
+    assert logger.read_clock() == 128
+
+
+class Boom(BaseCallback):
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self.at = at
+
+    def _on_step(self) -> bool:
+        if self.num_timesteps == self.at:
+            raise KeyboardInterrupt
+        return True
+
+
+def is_untouched(sb3_logger: Logger) -> bool:
+    return not {"record", "record_mean", "dump"} & vars(sb3_logger).keys()
+
+
+@pytest.mark.parametrize("interval", ["framework", "balanced"])
+@pytest.mark.parametrize("then", ["learn", "learn anew", "finish"])
+def test_after_an_exception_the_rest_is_logged_and_everything_restored(interval: str, then: str) -> None:
+    logger = AdapterLogger(interval)
+    model = ppo()
+    callbacks = make_callbacks(logger)
+    with pytest.raises(KeyboardInterrupt):
+        model.learn(512, callback=[*callbacks, Boom(100)])
+    left = model.logger
+    if then == "finish":
+        logger.finish()
+    else:
+        model.learn(128, callback=callbacks if then == "learn" else make_callbacks(logger))
+    assert is_untouched(left)
+    assert is_untouched(model.logger)
+    losses = [step for step, _ in logger.points("total_loss")]
+    rest = [step for step in losses if step <= 100]
+    assert rest == ([100] if interval == "framework" else [80])
+    if then != "finish":
+        assert logger.points("fps")[-1][0] == 228
+    logger.finish()
+    assert [step for step, _ in logger.points("total_loss")] == losses
+
+
+def test_after_an_exception_with_a_logger_of_the_users(tmp_path: Path) -> None:
+    logger = AdapterLogger()
+    model = ppo()
+    model.set_logger(configure(str(tmp_path), ["tensorboard"]))
+    with pytest.raises(KeyboardInterrupt):
+        model.learn(512, callback=[*make_callbacks(logger), Boom(100)])
+    model.learn(128, callback=make_callbacks(logger), reset_num_timesteps=False)
+    logger.finish()
+    assert is_untouched(model.logger)
+    written = scalars(tmp_path)
+    # What the exception left unwritten came with the next dump, at 164, and is logged there alone.
+    assert [step for step, _ in written["train/loss"]] == [164, 228]
+    assert same(logger.points("total_loss")[:2], written["train/loss"])
+    assert [step for step, _ in logger.points("total_loss")] == [164, 228, 228]
+    # The episodes that finished before the exception were in no dump.
+    ours = logger.points("episode_reward_mean")
+    assert [step for step, _ in ours] == [64, 100, 164, 228]
+    assert same([ours[0], *ours[2:]], written["rollout/ep_rew_mean"])
+
+
+@pytest.mark.parametrize("interval", ["framework", "step", "rollout"])
+def test_a_callback_that_stops_the_training(interval: str) -> None:
+    class Stop(BaseCallback):
+        def _on_step(self) -> bool:
+            return bool(self.num_timesteps < 100)
+
+    logger = AdapterLogger(interval)
+    model = ppo()
+    model.learn(512, callback=[Stop(), *make_callbacks(logger)])
+    assert is_untouched(model.logger)
+    assert logger.rows[-1][0] == 100
+
+
+def test_two_runs_log_one_training_and_leave_in_any_order() -> None:
+    first, second = AdapterLogger(), AdapterLogger()
+    model = ppo()
+    model.learn(128, callback=[*make_callbacks(first), *make_callbacks(second)])
+    assert first.points("episode_reward_mean") == second.points("episode_reward_mean") != []
+    assert is_untouched(model.logger)
+
+
+def test_the_same_run_twice_logs_once() -> None:
+    logger = AdapterLogger()
+    model = ppo()
+    model.learn(128, callback=[*make_callbacks(logger), *make_callbacks(logger)])
+    assert [step for step, _ in logger.points("fps")] == [64, 128]
+    assert is_untouched(model.logger)
+
+
+def test_a_finish_in_the_middle_of_a_training() -> None:
+    class Finish(BaseCallback):
+        def _on_step(self) -> bool:
+            if self.num_timesteps == 100:
+                logger.finish()
+                logger.rows.clear()
+            return True
+
+    for interval in ("framework", "step", "rollout"):
+        logger = AdapterLogger(interval)
+        ppo().learn(256, callback=[*make_callbacks(logger), Finish()])
+        assert logger.rows == []
+        assert logger.warnings == {}
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_somebody_elses_stand_in_stays(own: bool) -> None:
+    calls: list[str] = []
+    model = ppo()
+    model.set_logger(Logger(None, []))
+
+    def place() -> None:
+        inner = model.logger.record
+        model.logger.record = lambda *args, **kwargs: (calls.append(args[0]), inner(*args, **kwargs))
+
+    class Place(BaseCallback):
+        def _on_training_start(self) -> None:
+            place()
+
+        def _on_step(self) -> bool:
+            return True
+
+    logger = AdapterLogger("rollout")
+    if own:
+        place()
+        theirs = model.logger.record
+        model.learn(64, callback=make_callbacks(logger))
+        assert model.logger.record is theirs
+    else:
+        model.learn(64, callback=[*make_callbacks(logger), Place()])
+    rows = len(logger.rows)
+    assert logger.points("total_loss")
+    model.logger.record("later", 1.0)
+    logger.finish()
+    assert calls[-1] == "later"
+    assert len(logger.rows) == rows
+    assert "later" not in logger.names
+
+
+class Copies(BaseCallback):
+    """Saves and copies the model in the middle of a training."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+        self.copies: list[Any] = []
+
+    def _on_step(self) -> bool:
+        if self.num_timesteps == 100:
+            self.model.save(self.folder / "model.zip")
+            self.copies = [cloudpickle.loads(cloudpickle.dumps(self.model)), copy.deepcopy(self.model)]
+            self.copies.append(pickle.loads(pickle.dumps(self.model.logger)))
+        return True
+
+
+def test_the_model_can_be_saved_and_copied(tmp_path: Path) -> None:
+    logger = AdapterLogger()
+    copies = Copies(tmp_path)
+    model = ppo()
+    model.learn(256, callback=[*make_callbacks(logger), copies])
+    PPO.load(tmp_path / "model.zip", device="cpu")
+    rows = len(logger.rows)
+    for sb3_logger in (copies.copies[0].logger, copies.copies[1].logger, copies.copies[2]):
+        sb3_logger.record("copied", 1.0)
+        assert sb3_logger.name_to_value["copied"] == 1.0
+        sb3_logger.dump(5)
+        assert sb3_logger.name_to_value == {}
+    assert len(logger.rows) == rows
+    assert model.logger is not copies.copies[1].logger
+
+
+@pytest.mark.parametrize("how", [copy.deepcopy, lambda callback: cloudpickle.loads(cloudpickle.dumps(callback))])
+def test_a_copied_callback_is_silent(how: Callable[[Any], Any]) -> None:
+    logger = AdapterLogger()
+    [callback] = make_callbacks(logger)
+    model = ppo()
+    model.learn(64, callback=callback)
+    rows = len(logger.rows)
+    copied = how(callback)
+    assert isinstance(copied, MetricsCallback)
+    model.learn(64, callback=copied)
+    assert len(logger.rows) == rows
+
+
+class Broken(AdapterLogger):
+    def emit(self, values: Any, step: Any) -> None:
+        raise RuntimeError("broken")
+
+    def log_image(self, *args: Any, **kwargs: Any) -> None:
+        raise RuntimeError("broken")
+
+    def add_config_defaults(self, config: Any) -> None:
+        raise RuntimeError("broken")
+
+
+@pytest.mark.parametrize("interval", ["framework", "step", "rollout"])
+def test_an_error_of_ours_never_reaches_the_training(interval: str) -> None:
+    logger = Broken(interval)
+    model = ppo()
+    model.learn(128, callback=[Media(), *make_callbacks(logger)])
+    logger.finish()
+    assert is_untouched(model.logger)
+    assert any("broken" in message and "training goes on" in message for message in logger.warnings.values())
+
+
+def test_a_logger_that_cannot_begin_never_stops_the_training() -> None:
+    class Unusable(AdapterLogger):
+        def pipeline(self, table: Any) -> Any:
+            raise RuntimeError("broken")
+
+    logger = Unusable()
+    model = ppo()
+    model.learn(128, callback=make_callbacks(logger))
+    logger.finish()
+    assert is_untouched(model.logger)
+    assert "stable_baselines3/begin" in logger.warnings
+
+
+def test_an_error_of_the_frameworks_writer_is_not_hidden_and_loses_nothing() -> None:
+    class Writer(KVWriter):
+        def write(self, key_values: Any, key_excluded: Any, step: int = 0) -> None:
+            raise OSError("disk full")
+
+        def close(self) -> None:
+            pass
+
+    logger = AdapterLogger()
+    model = ppo()
+    model.set_logger(Logger(None, [Writer()]))
+    with pytest.raises(OSError, match="disk full"):
+        model.learn(128, callback=make_callbacks(logger))
+    assert logger.points("fps")
+    logger.finish()
+    assert is_untouched(model.logger)
+
+
+def test_a_disabled_logger_of_theirs_is_still_heard_once() -> None:
+    logger = AdapterLogger()
+    model = ppo()
+    model.set_logger(Logger(None, []))
+    model.logger.set_level(DISABLED)
+    model.logger.record("old", 1.0)
+    model.learn(192, callback=make_callbacks(logger))
+    logger.finish()
+    assert [step for step, _ in logger.points("fps")] == [64, 128, 192]
+    assert [step for step, _ in logger.points("total_loss")] == [128, 192, 192]
+    assert "old" not in logger.names
+
+
+def test_it_works_below_other_callbacks() -> None:
+    logger = AdapterLogger()
+    model = ppo()
+    evaluation = EvalCallback(
+        make_vec_env("CartPole-v1", n_envs=2, seed=1),
+        callback_after_eval=make_callbacks(logger)[0],
+        eval_freq=40,
+        n_eval_episodes=1,
+        verbose=0,
+    )
+    model.learn(128, callback=CallbackList([evaluation]))
+    # Nobody tells a callback there of the training's end.
+    assert not is_untouched(model.logger)
+    logger.finish()
+    assert [step for step, _ in logger.points("eval/episode_reward_mean")] == [80]
+    assert [step for step, _ in logger.points("fps")] == [64, 128]
+    assert is_untouched(model.logger)
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [("train/x", "x"), ("rollout/x", "x"), ("time/x", "x"), ("eval/x", "eval/x"), ("mine/train/x", "mine/train/x")],
+)
+def test_clean(key: str, name: str) -> None:
+    assert clean(key) == name
+
+
+def test_an_objective_is_the_negative_of_a_loss_and_kept() -> None:
+    logger = AdapterLogger()
+
+    class Objective(BaseCallback):
+        def _on_step(self) -> bool:
+            self.logger.record("train/policy_objective", 0.25)
+            return True
+
+    dqn(train_freq=16).learn(64, callback=[Objective(), *make_callbacks(logger)], log_interval=1)
+    assert logger.points("policy_loss")[0][1] == -0.25
+    assert logger.points("policy_objective")[0][1] == 0.25

@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+from rl_logging.records import Labels, Metrics, RunStatus
+from rl_logging.sinks import RejectedError
+from tests.support.mlflow_driver import CREATED, Bench, Store, with_paths
+
+MS = 1_700_000_000_250
+
+
+def metric(seq: int) -> Metrics:
+    return Metrics(seq=seq, time=CREATED + seq, step=seq, values={"a": float(seq)})
+
+
+@pytest.mark.parametrize(
+    ("status", "stored"), [("finished", "FINISHED"), ("failed", "FAILED"), ("killed", "KILLED"), (None, "RUNNING")]
+)
+def test_the_end_is_told_truly(sqlite_bench: Bench, status: RunStatus | None, stored: str) -> None:
+    sink = sqlite_bench.deliver([metric(3)], status=status)
+    sink.close("failed")
+    info = sqlite_bench.run().info
+    assert info.status == stored
+    assert info.start_time == MS
+    assert info.end_time == (MS + 3000 if status else None)
+    assert sink.confirmed() == 3
+
+
+def test_the_end_time_is_the_journals_even_if_all_was_delivered_before(sqlite_bench: Bench) -> None:
+    sqlite_bench.deliver([metric(3)], status=None)
+    sqlite_bench.deliver([], status="killed")
+    assert sqlite_bench.run().info.end_time == MS + 3000
+
+
+def test_what_mlflow_shows_of_a_run(store: Store, tmp_path: Path) -> None:
+    bench = Bench(
+        store.uri,
+        tmp_path / "run",
+        {"tags": {"team": "rl"}},
+        tags=("baseline", "a(b)"),
+        notes="my notes",
+        group="sweep",
+    )
+    bench.deliver([])
+    run = bench.run()
+    assert run.info.run_name == "my run"
+    tags = run.data.tags
+    expected = {
+        "mlflow.runName": "my run",
+        "mlflow.source.name": "train.py",
+        "mlflow.source.type": "LOCAL",
+        "mlflow.note.content": "my notes",
+        "rl_logging.run_id": bench.bundle_id,
+        "rl_logging.group": "sweep",
+        "team": "rl",
+        "baseline": "true",
+        "a_b": "true",
+    }
+    assert {key: tags.get(key) for key in expected} == expected
+    assert bench.client is not None
+    found = bench.client.search_runs([run.info.experiment_id], "tags.baseline = 'true'")
+    assert [one.info.run_id for one in found] == [bench.run_id]
+
+
+def test_labels_replace_the_set_and_leave_other_tags(store: Store, tmp_path: Path) -> None:
+    bench = Bench(store.uri, tmp_path / "run", {"tags": {"team": "rl"}}, tags=("one", "team"))
+    labels = [
+        Labels(seq=1, time=CREATED, tags=("two", "three")),
+        Labels(seq=2, time=CREATED, notes="n" * 9000),
+        Labels(seq=3, time=CREATED, tags=("three",)),
+    ]
+    bench.deliver(labels[:2], status=None)
+    bench.deliver(labels)
+    tags = bench.run().data.tags
+    assert json.loads(tags["rl_logging.tags"]) == ["three"]
+    assert "one" not in tags
+    assert "two" not in tags
+    assert tags["three"] == "true"
+    assert tags["team"] == "rl"
+    assert tags["mlflow.note.content"] == "n" * 8000
+    assert [name for name, _ in bench.ledger.cut] == ["notes", "notes"]
+
+
+def test_a_run_whose_id_was_not_kept_is_found_again(bench: Bench) -> None:
+    first = bench.open()
+    first_id = bench.run_id
+    first.close(None)
+    bench.state = None
+    bench.deliver([metric(1)])
+    assert bench.run_id == first_id
+    assert bench.client is not None
+    assert len(bench.client.search_runs([bench.run().info.experiment_id])) == 1
+
+
+def test_a_resumed_run_runs_again(sqlite_bench: Bench) -> None:
+    sqlite_bench.deliver([metric(1)])
+    sink = sqlite_bench.open()
+    assert sqlite_bench.run().info.status == "RUNNING"
+    sink.close("finished")
+    assert sqlite_bench.run().info.status == "FINISHED"
+
+
+def test_an_adopted_run_is_not_ended_nor_renamed(store: Store, tmp_path: Path) -> None:
+    owner = MlflowClient(tracking_uri=store.uri)
+    run = owner.create_run("0", run_name="theirs", tags={"mlflow.source.name": "their.py"})
+    options: dict[str, Any] = {"run_id": run.info.run_id, "experiment": None, "tags": {"team": "rl"}}
+    bench = Bench(store.uri, tmp_path / "run", options)
+    bench.deliver([metric(1)])
+    after = bench.run()
+    assert bench.state == {**(bench.state or {}), "id": run.info.run_id, "adopted": True}
+    assert (after.info.status, after.info.run_name) == ("RUNNING", "theirs")
+    assert after.data.tags["mlflow.source.name"] == "their.py"
+    assert after.data.tags["team"] == "rl"
+    assert after.data.metrics == {"a": 1.0}
+
+
+def test_children_nest_in_their_parents_experiment(store: Store, tmp_path: Path) -> None:
+    parent = Bench(store.uri, tmp_path / "parent")
+    parent.deliver([])
+    child = Bench(store.uri, tmp_path / "child", {"parent_run_id": parent.run_id, "experiment": None})
+    child.deliver([])
+    assert child.run().info.experiment_id == parent.run().info.experiment_id
+    assert child.run().data.tags["mlflow.parentRunId"] == parent.run_id
+    assert child.ledger.warnings == []
+    stray = Bench(store.uri, tmp_path / "stray", {"parent_run_id": parent.run_id})
+    stray.deliver([])
+    assert "within one experiment" in stray.ledger.warnings[0]
+
+
+def test_a_deleted_experiment_says_what_to_do(bench: Bench) -> None:
+    bench.deliver([])
+    assert bench.client is not None
+    bench.client.delete_experiment(bench.run().info.experiment_id)
+    bench.state = None
+    with pytest.raises(RejectedError, match="mlflow experiments restore"):
+        bench.open()
+
+
+def test_a_deleted_run_says_what_to_do(bench: Bench) -> None:
+    bench.deliver([])
+    sink = bench.open()
+    assert bench.client is not None
+    bench.client.delete_run(bench.run_id)
+    with pytest.raises(RejectedError, match="mlflow runs restore") as caught:
+        sink.write([metric(1), metric(2)])
+    assert caught.value.records == ()
+    with pytest.raises(RejectedError, match="mlflow runs restore"):
+        bench.open()
+
+
+def test_a_run_that_never_was_says_so(store: Store, tmp_path: Path) -> None:
+    bench = Bench(store.uri, tmp_path / "run", {"run_id": "0" * 32, "experiment": None})
+    with pytest.raises(RejectedError, match="never was"):
+        bench.open()
+
+
+OPEN_ONE = """
+import sys
+from pathlib import Path
+from tests.support.mlflow_driver import Bench
+bench = Bench(sys.argv[1], Path(sys.argv[2]), {"experiment": "shared"})
+print("ready", flush=True)
+sys.stdin.readline()
+bench.deliver([])
+print(bench.run_id)
+"""
+
+
+def test_eight_processes_on_a_fresh_database_at_once(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path / 'fresh' / 'mlflow.db'}"
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-c", OPEN_ONE, uri, str(tmp_path / f"run{i}")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=with_paths(),
+        )
+        for i in range(8)
+    ]
+    for worker in workers:
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == "ready\n"
+    for worker in workers:
+        assert worker.stdin is not None
+        worker.stdin.write("go\n")
+        worker.stdin.flush()
+    deadline = time.monotonic() + 120
+    outputs = [worker.communicate(timeout=max(1.0, deadline - time.monotonic())) for worker in workers]
+    assert [worker.returncode for worker in workers] == [0] * 8, outputs
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.get_experiment_by_name("shared")
+    assert experiment is not None
+    found = {run.info.run_id for run in client.search_runs([experiment.experiment_id])}
+    assert found == {out.strip() for out, _ in outputs}
+    assert len(found) == 8

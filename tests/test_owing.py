@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rl_logging import ExperimentLogger
+from rl_logging.bundle import Bundle
+from rl_logging.destination import DestinationFile
+from rl_logging.owing import owing, unfinished
+from tests.support.bundles import fill, make_bundle, make_entry
+
+SINKS = {"file": {"factory": "rl_logging.testing.files:make", "path": "out.jsonl"}}
+
+
+def test_the_next_logger_names_earlier_runs_that_still_owe(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with ExperimentLogger(sinks=SINKS, delivery="offline", dir=tmp_path / "runs", name="first", quiet=True) as first:
+        first.log_metrics({"a": 1})
+    with ExperimentLogger(sinks=[], dir=tmp_path / "runs", name="second", quiet=True):
+        pass
+    (told,) = [record.getMessage() for record in caplog.records if "still owe" in record.getMessage()]
+    assert first.run_dir.name in told
+    assert "rl-logging sync" in told
+
+
+def test_what_is_being_delivered_or_owes_nothing_is_not_named(tmp_path: Path) -> None:
+    entry = make_entry("file", SINKS["file"]["factory"], path=str(tmp_path / "out.jsonl"))
+    bundle = make_bundle(tmp_path / "runs", entry)
+    fill(bundle, 3)
+    assert unfinished(tmp_path / "runs", most=5, but=tmp_path) == [bundle.path]
+    with DestinationFile(bundle, entry).lock():
+        assert unfinished(tmp_path / "runs", most=5, but=tmp_path) == []
+
+
+def test_a_finished_runs_journal_need_not_be_read_to_know_what_it_owes(tmp_path: Path) -> None:
+    with ExperimentLogger(sinks=SINKS, delivery="offline", dir=tmp_path / "runs", quiet=True) as logger:
+        logger.log_metrics({"a": 1})
+    (before,) = owing(Bundle(logger.run_dir))
+    for segment in Bundle(logger.run_dir).journal.iterdir():
+        segment.unlink()
+    (after,) = owing(Bundle(logger.run_dir))
+    assert before.accepted == after.accepted == logger.accepted == 3
+    assert after.over
