@@ -217,11 +217,25 @@ class WandbSink:
             _let_go(run)
         else:
             run.finish(exit_code=EXIT_CODES[status])
+            self._wait_for_the_end_record()
 
     def _wait_until_settled(self) -> None:
         deadline = time.monotonic() + SETTLE_TIMEOUT_S
         while self.confirmed() < self._handed_over and time.monotonic() < deadline:
             time.sleep(0.05)
+
+    def _wait_for_the_end_record(self) -> None:
+        """Waits until an offline run's end is on disk: `finish` returns when wandb-core has taken it, which may be earlier."""
+        store = self._store
+        if not isinstance(store, OfflineStore):
+            return
+        deadline = time.monotonic() + SETTLE_TIMEOUT_S
+        store.refresh()
+        while not store.ended and time.monotonic() < deadline:
+            time.sleep(0.02)
+            store.refresh()
+        if not store.ended:
+            self._context.ledger.warn(f"W&B did not write the end of the run to {self._state['url']}; is the disk full?")
 
 
 def _let_go(run: wandb.Run) -> None:

@@ -52,6 +52,9 @@ class OfflineStore:
 
     Args:
         fragments: The directories.
+
+    Attributes:
+        ended: Whether the last directory's log has the run's end.
     """
 
     def __init__(self, fragments: Iterable[Path]) -> None:
@@ -60,6 +63,7 @@ class OfflineStore:
         self.summary: dict[str, Any] = {}
         self.tags: tuple[str, ...] = ()
         self.notes: str | None = None
+        self.ended = False
         self._digests: set[str] = set()
         self._files: set[str] = set()
         self._logs: list[TransactionLog] = []
@@ -67,7 +71,8 @@ class OfflineStore:
             self.add(fragment)
 
     def add(self, fragment: Path) -> None:
-        """Reads another directory from now on."""
+        """Reads another directory from now on: the run goes on there, whatever end the earlier ones have."""
+        self.ended = False
         run_id = fragment.name.split("-", 3)[3]
         found = sorted(fragment.glob("run-*.wandb"))
         self._logs.append(TransactionLog(found[0] if found else fragment / f"run-{run_id}.wandb"))
@@ -103,6 +108,8 @@ class OfflineStore:
             self._digests.add(record.artifact.digest)
         elif kind == "files":
             self._files.update(item.path for item in record.files.files)
+        elif kind == "exit":
+            self.ended = True
 
     def _take_config(self, config: pb.ConfigRecord) -> None:
         for item in config.update:
