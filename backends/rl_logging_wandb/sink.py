@@ -225,7 +225,7 @@ class WandbSink:
             time.sleep(0.05)
 
     def _wait_for_the_end_record(self) -> None:
-        """Waits until an offline run's end is on disk: `finish` returns when wandb-core has taken it, which may be earlier."""
+        """Waits until an offline run's end is on disk; `finish` returns when wandb-core has taken it, which is earlier."""
         store = self._store
         if not isinstance(store, OfflineStore):
             return
@@ -235,7 +235,9 @@ class WandbSink:
             time.sleep(0.02)
             store.refresh()
         if not store.ended:
-            self._context.ledger.warn(f"W&B did not write the end of the run to {self._state['url']}; is the disk full?")
+            self._context.ledger.warn(
+                f"W&B did not write the end of the run to {self._state['url']}; is the disk full?"
+            )
 
 
 def _let_go(run: wandb.Run) -> None:

@@ -16,9 +16,8 @@ import pytest
 
 pytest.importorskip("skrl")
 
-from rl_logging.adapters import skrl_episodes
 from rl_logging.adapters.skrl import attach
-from rl_logging.adapters.skrl_names import clean, name_table
+from rl_logging.adapters.skrl.names import clean, name_table
 from rl_logging.extraction.filters import MetricFilter
 from rl_logging.extraction.intervals import Interval
 from rl_logging.extraction.names import NameTable
@@ -189,8 +188,8 @@ def test_returns_can_stay_on_a_device(resets_in_a_step: bool, monkeypatch: pytes
     ended = generator.random((50, 3, 1)) < 0.2
     counted = []
     for on_device in (False, True):
-        monkeypatch.setattr(skrl_episodes, "_on_device", lambda values, on_device=on_device: on_device)
-        episodes = skrl_episodes.Episodes(resets_in_a_step=resets_in_a_step)
+        monkeypatch.setattr(episodes_module, "_on_device", lambda values, on_device=on_device: on_device)
+        episodes = episodes_module.Episodes(resets_in_a_step=resets_in_a_step)
         finished: list[tuple[float, int]] = []
         for reward, end in zip(rewards, ended, strict=True):
             given = torch.from_numpy(reward.copy())

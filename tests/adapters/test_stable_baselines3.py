@@ -19,7 +19,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import DISABLED, Figure, HParam, Image, KVWriter, Logger, Video, configure
 
 from rl_logging.adapters.stable_baselines3 import MetricsCallback, make_callbacks
-from rl_logging.adapters.stable_baselines3_names import clean, name_table
+from rl_logging.adapters.stable_baselines3.names import clean, name_table
 from tests.support.adapter_logger import AdapterLogger
 from tests.support.tensorboard_file import same, scalars
 

@@ -16,8 +16,9 @@ import rl_logging.testing
 import rl_logging_mlflow.options
 import rl_logging_wandb.options
 from rl_logging import hookspecs, records
-from rl_logging.adapters import skrl_names, stable_baselines3_names
-from rl_logging.adapters.skrl_names import name_table
+from rl_logging.adapters.skrl import names as skrl_names
+from rl_logging.adapters.skrl.names import name_table
+from rl_logging.adapters.stable_baselines3 import names as sb3_names
 from rl_logging.bundle import Manifest, SinkEntry, WriterInfo
 from rl_logging.cli import main
 from rl_logging.destination import DestinationState
@@ -137,8 +138,8 @@ def test_every_canonical_name_of_skrl_is_documented():
 
 def test_every_canonical_name_of_stable_baselines3_is_documented():
     named = literals(part(page("metrics"), "stable-baselines3"))
-    table = stable_baselines3_names.name_table(SimpleNamespace(q_net=None), frozenset())
-    for native in (*stable_baselines3_names._RENAMES, "train/loss"):
+    table = sb3_names.name_table(SimpleNamespace(q_net=None), frozenset())
+    for native in (*sb3_names._RENAMES, "train/loss"):
         assert {native, table.lookup(native).canonical} <= named, native
 
 

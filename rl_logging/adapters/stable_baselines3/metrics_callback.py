@@ -1,29 +1,13 @@
-"""Logging what stable-baselines3 trains."""
+"""The callback that logs what an algorithm and its callbacks record."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-try:
-    from stable_baselines3.common.callbacks import BaseCallback
-except ImportError as error:
-    raise ImportError(
-        f"logging a stable-baselines3 training needs stable-baselines3 ({error}): pip install 'rl-logging[sb3]'",
-        name=error.name,
-    ) from error
+from stable_baselines3.common.callbacks import BaseCallback
 
-from rl_logging.adapters.stable_baselines3_training import Training, tell_of_failure
-
-
-def make_callbacks(logger: Any, **options: Any) -> list[BaseCallback]:
-    """Returns the callbacks that log a training, for ``model.learn(callback=...)``.
-
-    Args:
-        logger: The `rl_logging.ExperimentLogger`.
-        **options: See `MetricsCallback`.
-    """
-    return [MetricsCallback(logger, **options)]
+from rl_logging.adapters.stable_baselines3.training import Training, tell_of_failure
 
 
 class MetricsCallback(BaseCallback):  # type: ignore[misc]

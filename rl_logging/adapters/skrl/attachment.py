@@ -1,12 +1,12 @@
-"""Logging what skrl trains: single agents and multi-agents of skrl 1.4.3 and 2.x."""
+"""Attaching a run to an agent."""
 
 from __future__ import annotations
 
 from typing import Any, Protocol
 
-from rl_logging.adapters.skrl_describe import experiment_setting, is_secondary
-from rl_logging.adapters.skrl_hooks import Hook
-from rl_logging.adapters.skrl_tap import Tap
+from rl_logging.adapters.skrl.describe import experiment_setting, is_secondary
+from rl_logging.adapters.skrl.hooks import Hook
+from rl_logging.adapters.skrl.tap import Tap
 
 
 class Handle(Protocol):

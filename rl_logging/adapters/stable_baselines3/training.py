@@ -7,9 +7,9 @@ from typing import Any
 
 from stable_baselines3.common.logger import DISABLED
 
-from rl_logging.adapters.stable_baselines3_describe import configuration
-from rl_logging.adapters.stable_baselines3_media import KINDS, log_media
-from rl_logging.adapters.stable_baselines3_names import (
+from rl_logging.adapters.stable_baselines3.describe import configuration
+from rl_logging.adapters.stable_baselines3.media import KINDS, log_media
+from rl_logging.adapters.stable_baselines3.names import (
     EPISODE_KEYS,
     EPISODES_WINDOW,
     FPS_KEY,
@@ -19,9 +19,9 @@ from rl_logging.adapters.stable_baselines3_names import (
     clean,
     name_table,
 )
-from rl_logging.adapters.stable_baselines3_progress import Episodes, Progress
-from rl_logging.adapters.stable_baselines3_session import Leftover, Session
-from rl_logging.adapters.stable_baselines3_tap import LoggerTap, is_excluded
+from rl_logging.adapters.stable_baselines3.progress import Episodes, Progress
+from rl_logging.adapters.stable_baselines3.session import Leftover, Session
+from rl_logging.adapters.stable_baselines3.tap import LoggerTap, is_excluded
 from rl_logging.extraction.intervals import Interval
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from rl_logging.adapters.skrl_episodes import FinishedEpisodes
+from rl_logging.adapters.skrl.episodes import FinishedEpisodes
 from rl_logging.extraction.clock import Clock
 
 _EVAL: Final = "eval/"

@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from rl_logging.adapters import skrl_describe
-from rl_logging.adapters.skrl_checkpoints import Checkpoints
-from rl_logging.adapters.skrl_emitter import Emitter
-from rl_logging.adapters.skrl_episodes import Episodes, env_of_caller, resets_in_a_step
-from rl_logging.adapters.skrl_hooks import Around, Hook
-from rl_logging.adapters.skrl_infos import EnvironmentFigures
-from rl_logging.adapters.skrl_timeline import Phase, Timeline
+from rl_logging.adapters.skrl import describe
+from rl_logging.adapters.skrl.checkpoints import Checkpoints
+from rl_logging.adapters.skrl.emitter import Emitter
+from rl_logging.adapters.skrl.episodes import Episodes, env_of_caller, resets_in_a_step
+from rl_logging.adapters.skrl.hooks import Around, Hook
+from rl_logging.adapters.skrl.infos import EnvironmentFigures
+from rl_logging.adapters.skrl.timeline import Phase, Timeline
 
 _Args = tuple[Any, ...]
 _Kwargs = Mapping[str, Any]
@@ -45,7 +45,7 @@ class Tap:
         self._timeline = Timeline(
             logger,
             initial_step=initial_step,
-            num_envs=num_envs or logger.num_envs or skrl_describe.memory_num_envs(agent),
+            num_envs=num_envs or logger.num_envs or describe.memory_num_envs(agent),
         )
         self._episodes: Episodes | None = None
         self._was_training = getattr(agent, "_cumulative_rewards", None) is not None
@@ -55,7 +55,7 @@ class Tap:
         self._write_interval: tuple[Any, int] | None = None
         folder = getattr(agent, "experiment_dir", None)
         self._checkpoints = Checkpoints(Path(folder) / "checkpoints") if checkpoints and folder else None
-        logger.add_config_defaults(skrl_describe.configuration(agent, source, self._timeline.num_envs))
+        logger.add_config_defaults(describe.configuration(agent, source, self._timeline.num_envs))
         self._hooks = self._place_hooks()
         logger.set_clock(lambda: self._timeline.now)
         logger.on_finish(self.detach)

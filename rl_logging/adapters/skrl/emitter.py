@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from rl_logging.adapters.skrl_names import UPDATE_TIME_TAG, learning_rate_tag, name_table
-from rl_logging.adapters.skrl_probes import UpdateProbe, learning_rates
-from rl_logging.adapters.skrl_progress import Progress
-from rl_logging.adapters.skrl_timeline import Phase
-from rl_logging.adapters.skrl_window import TrackedData, reduced
+from rl_logging.adapters.skrl.names import UPDATE_TIME_TAG, learning_rate_tag, name_table
+from rl_logging.adapters.skrl.probes import UpdateProbe, learning_rates
+from rl_logging.adapters.skrl.progress import Progress
+from rl_logging.adapters.skrl.timeline import Phase
+from rl_logging.adapters.skrl.window import TrackedData, reduced
 
 
 class Emitter:

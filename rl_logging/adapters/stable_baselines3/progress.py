@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from rl_logging.adapters.stable_baselines3_names import EPISODES_WINDOW
+from rl_logging.adapters.stable_baselines3.names import EPISODES_WINDOW
 
 
 class Episodes:
