@@ -225,7 +225,7 @@ class WandbSink:
             time.sleep(0.05)
 
     def _wait_for_the_end_record(self) -> None:
-        """Waits until an offline run's end is on disk; `finish` returns when wandb-core has taken it, which is earlier."""
+        """Waits until an offline run's end is on disk; `finish` returns when wandb-core has merely taken it."""
         store = self._store
         if not isinstance(store, OfflineStore):
             return

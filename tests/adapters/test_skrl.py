@@ -17,6 +17,7 @@ import pytest
 pytest.importorskip("skrl")
 
 from rl_logging.adapters.skrl import attach
+from rl_logging.adapters.skrl import episodes as episodes_module
 from rl_logging.adapters.skrl.names import clean, name_table
 from rl_logging.extraction.filters import MetricFilter
 from rl_logging.extraction.intervals import Interval
