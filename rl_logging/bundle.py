@@ -54,6 +54,15 @@ class SinkEntry(msgspec.Struct, kw_only=True, frozen=True):
     factory: str | None = None
     live: bool = False
 
+    def check(self, file: Path) -> None:
+        """Does nothing where `key` can be part of a file name.
+
+        Raises:
+            BundleError: It cannot; it was read from `file`.
+        """
+        if not _KEY.fullmatch(self.key):
+            raise BundleError(f"{file} is damaged: a destination's key is {self.key!r}")
+
 
 class Manifest(msgspec.Struct, kw_only=True, frozen=True):
     """``run.json``: what a run is, without secrets."""
@@ -198,8 +207,7 @@ class Bundle:
         except (msgspec.DecodeError, RecursionError) as error:
             raise BundleError(f"{file} is damaged: {error}") from error
         for entry in manifest.sinks:
-            if not _KEY.fullmatch(entry.key):
-                raise BundleError(f"{file} is damaged: a destination's key is {entry.key!r}")
+            entry.check(file)
         return manifest
 
 

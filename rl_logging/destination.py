@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 import filelock
 import msgspec
 
-from rl_logging.bundle import Bundle, SinkEntry, write_atomically
+from rl_logging.bundle import Bundle, BundleError, SinkEntry, write_atomically
 from rl_logging.records import RunStatus
 
 log = logging.getLogger("rl_logging")
@@ -135,6 +135,39 @@ class DestinationFile:
         """Returns the lock that only one delivery to this destination may hold, not yet acquired."""
         self._lock_path.parent.mkdir(parents=True, exist_ok=True)
         return filelock.FileLock(self._lock_path, thread_local=False)
+
+
+ADDED: Final = "added.json"
+
+
+def destinations(bundle: Bundle) -> tuple[SinkEntry, ...]:
+    """Returns where the run goes: what it was configured for, and what was added to it later.
+
+    Raises:
+        BundleError: What was added is damaged.
+    """
+    return (*bundle.manifest.sinks, *_added(bundle))
+
+
+def add_destination(bundle: Bundle, entry: SinkEntry) -> None:
+    """Has the run go to `entry` too, from now on; nothing happens where it does already."""
+    bundle.sinks.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(bundle.sinks / f".{ADDED}.lock"):
+        if entry.key not in {known.key for known in destinations(bundle)}:
+            write_atomically(bundle.sinks / ADDED, msgspec.json.encode((*_added(bundle), entry)))
+
+
+def _added(bundle: Bundle) -> tuple[SinkEntry, ...]:
+    file = bundle.sinks / ADDED
+    try:
+        added = msgspec.json.decode(file.read_bytes(), type=tuple[SinkEntry, ...])
+    except FileNotFoundError:
+        return ()
+    except (OSError, msgspec.DecodeError, RecursionError) as error:
+        raise BundleError(f"{file} is damaged: {error}") from error
+    for entry in added:
+        entry.check(file)
+    return added
 
 
 def _json_or_none(line: str) -> object:

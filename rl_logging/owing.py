@@ -9,7 +9,7 @@ import msgspec
 
 from rl_logging import bundle as bundles
 from rl_logging.bundle import Bundle, BundleError, SinkEntry
-from rl_logging.destination import DestinationFile, DestinationState
+from rl_logging.destination import DestinationFile, DestinationState, destinations
 from rl_logging.journal import JournalError, last_seq
 
 
@@ -60,10 +60,11 @@ def owing(bundle: Bundle, to: Sequence[str] = ()) -> list[Owing]:
     Raises:
         BundleError: The run has no such sink, or its journal needs a newer version.
     """
-    names = [entry.name for entry in bundle.manifest.sinks]
+    entries = destinations(bundle)
+    names = [entry.name for entry in entries]
     for name in to:
         if name not in names:
-            raise BundleError(f"{bundle.path} has no sink '{name}': it has {', '.join(names) or 'none'}")
+            raise BundleError(f"{bundle.path} has no sink '{name}': it has {', '.join(dict.fromkeys(names)) or 'none'}")
     over = bundle.abandoned()
     writer = bundle.writer()
     try:
@@ -73,7 +74,7 @@ def owing(bundle: Bundle, to: Sequence[str] = ()) -> list[Owing]:
         raise BundleError(str(error)) from error
     return [
         Owing(entry=entry, state=DestinationFile(bundle, entry).load(), accepted=accepted, over=over)
-        for entry in bundle.manifest.sinks
+        for entry in entries
         if not to or entry.name in to
     ]
 

@@ -18,17 +18,18 @@ from typing import Final, Protocol
 import msgspec
 
 import rl_logging
-from rl_logging import environment, plugins
+from rl_logging import environment
 from rl_logging.bundle import Bundle, BundleError, Manifest, SinkEntry
 from rl_logging.config import SettingsError
-from rl_logging.destination import DestinationFile, DestinationState, destination_key
+from rl_logging.destination import DestinationFile, DestinationState
+from rl_logging.entries import EntryError, live_entry, make_entry
 from rl_logging.hookspecs import Surroundings
 from rl_logging.journal import JournalError, JournalWriter
 from rl_logging.launch import Delivery
 from rl_logging.media import slug
 from rl_logging.owing import unfinished
 from rl_logging.records import End, Environment, RunStatus, body_of
-from rl_logging.secrets import extract, mask, mask_arguments
+from rl_logging.secrets import mask_arguments
 from rl_logging.settings import Loaded, as_dict
 from rl_logging.sinks import Program
 from rl_logging.summary import sync_command
@@ -341,38 +342,16 @@ def _entries(
     wrong: list[str] = []
     for sink in loaded.sinks:
         if sink.given is not None:
-            key = destination_key(sink.name, "object")
-            objects[key] = sink.given
-            entries.append(
-                SinkEntry(name=sink.name, options={}, given={}, destination="this process", key=key, live=True)
-            )
-            continue
-        try:
-            plugin = plugins.load(sink.name, sink.factory)
-        except plugins.PluginError as error:
-            wrong.append(f"{sink.key}: {error}")
-            continue
-        problems = plugin.check_options(sink.options)
-        wrong.extend(problems)
-        if problems:
-            continue
-        options = plugin.resolve_options(sink.options, surroundings)
-        for notice in options.pop("notices", []):
-            log.warning("%s: %s", sink.name, notice)
-        public, secret = extract(options, sink.name)
-        environ.update(secret)
-        shown = mask(options)
-        destination = plugin.destination(options) or msgspec.json.encode(shown).decode()
-        entries.append(
-            SinkEntry(
-                name=sink.name,
-                options=public,
-                given=mask(sink.options),
-                destination=str(mask(destination)),
-                key=destination_key(sink.name, str(mask(destination))),
-                factory=sink.factory,
-            )
-        )
+            entry = live_entry(sink.name)
+            objects[entry.key] = sink.given
+        else:
+            try:
+                entry, credentials = make_entry(sink, surroundings)
+            except EntryError as error:
+                wrong += error.problems
+                continue
+            environ.update(credentials)
+        entries.append(entry)
     if wrong:
         raise SettingsError("\n".join(wrong))
     return tuple(entries), environ, objects

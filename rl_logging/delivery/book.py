@@ -33,15 +33,24 @@ class Book:
         self._saved_at = 0.0
         self._changed = False
         self._set_aside = file.seqs_set_aside()
+        self._ours = False
         self.state = file.load()
 
+    def take(self) -> None:
+        """Reads the state anew; from now on, under the destination's lock, it is this account's to keep."""
+        with self._lock:
+            self._set_aside = self._file.seqs_set_aside()
+            self.state = self._file.load()
+            self._ours = True
+
     def save(self) -> None:
-        """Keeps the state now and tells it."""
+        """Keeps the state now and tells it; before `take` it is another process's, and is only told."""
         with self._lock:
             self._saved_at = time.monotonic()
             self._changed = False
             try:
-                self._file.save(self.state)
+                if self._ours:
+                    self._file.save(self.state)
             except OSError as error:  # a full disk: tried again with the next change; a repeat does no harm
                 self._changed = True
                 self.warn(f"what was delivered cannot be noted: {error}")

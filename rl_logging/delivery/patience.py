@@ -107,7 +107,10 @@ class Patience:
         if self._book.state.last_error != words:
             log.info("%s: %s", self._book.state.sink, words, exc_info=log.isEnabledFor(logging.DEBUG))
             if self._book.state.last_error is None and self._backoff.attempts == 0:
-                self._warn(f"not now: {words}; training goes on, and what is logged is kept and sent later")
+                meanwhile = (
+                    "it is tried again" if self.over else "training goes on, and what is logged is kept and sent later"
+                )
+                self._warn(f"not now: {words}; {meanwhile}")
         self._book.phase("backoff", words)
         if self._told_to_end or (self.over and self.exhausted):
             raise StoppedError(words)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -126,7 +127,7 @@ class DestinationWorker:
                 self._patience.pause(TransientError("another process is delivering this run there"))
                 continue
             # Another delivery may have moved it on since.
-            self.book.state = self._file.load()
+            self.book.take()
             self._cursor = Cursor(self.book.state)
             return lock
 
@@ -162,7 +163,7 @@ class DestinationWorker:
                         notes=manifest.notes,
                         created=manifest.created,
                         program=manifest.program,
-                        live=self._live,
+                        live=self._live and manifest.host == socket.gethostname(),
                         ledger=self.book,
                     )
                 )

@@ -1,0 +1,60 @@
+"""``rl-logging status``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import msgspec
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from rl_logging.bundle import Bundle
+from rl_logging.cli import bundles
+from rl_logging.owing import Owing
+from rl_logging.summary import destination_status
+
+
+@click.command()
+@bundles.PATHS
+@click.option("--json", "as_json", is_flag=True, help="Prints JSON, one object a destination.")
+def status(run_dir: tuple[Path, ...], as_json: bool) -> None:
+    """Says what each destination of the runs has, and what it is still owed.
+
+    RUN_DIR is a run directory, or a folder of them.
+    """
+    rows: list[tuple[Bundle, Owing]] = []
+    for bundle in bundles.find(run_dir):
+        debts = bundles.debts_of(bundle)
+        rows += [(bundle, debt) for debt in debts]
+        if not debts and not as_json:
+            click.echo(f"{bundle.path}: no sink was configured")
+    if as_json:
+        for bundle, debt in rows:
+            told = msgspec.to_builtins(destination_status(debt.accepted, debt.state))
+            click.echo(msgspec.json.encode({"run_dir": str(bundle.path), **told, "over": debt.over}).decode())
+        return
+    table = Table("run", "sink", "delivered", "owed", "rejected", "state")
+    for bundle, debt in rows:
+        counts = (debt.state.delivered, debt.records, debt.state.rejected)
+        cells = (bundle.path.name, debt.entry.name, *(f"{count:,}" for count in counts), _state_word(debt))
+        table.add_row(*map(escape, cells))
+    if not rows:
+        return
+    console = Console()
+    console.print(table)
+    for bundle, debt in rows:
+        lines = [f"{bundle.path.name} → {debt.entry.name}: {debt.state.url or debt.entry.destination}"]
+        lines += [f"  {debt.state.last_error}"] if debt.state.last_error else []
+        console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+
+
+def _state_word(debt: Owing) -> str:
+    if debt.state.closed is not None and not debt.records:
+        return debt.state.closed
+    if debt.state.phase == "refused":
+        return "refused"
+    if not debt.over:
+        return "running"
+    return "owed" if debt.anything else "done"

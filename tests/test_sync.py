@@ -1,0 +1,172 @@
+"""``rl-logging sync`` of several runs, to stores they were not configured for, and of runs that go on."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from rl_logging import ExperimentLogger
+from rl_logging.bundle import Bundle
+from rl_logging.destination import destinations
+from tests.support import wandb_file
+from tests.support.processes import start_script, with_root_on_path
+from tests.test_cli import POINTS, cli, make_run, rows, stored_points
+
+FOLLOWED = """
+import sys
+from rl_logging import ExperimentLogger
+
+config = {"mlflow": {"tracking_uri": sys.argv[1]}}
+with ExperimentLogger(config, name="followed", dir="runs", delivery="offline", quiet=True) as logger:
+    logger.log_metrics({"x": 1.0}, step=1)
+    print(logger.run_dir, flush=True)
+    sys.stdin.readline()
+    logger.log_metrics({"x": 2.0}, step=2)
+"""
+
+SLACK = """
+import pathlib
+from rl_logging.testing import FileSink
+
+pathlib.Path("imported").touch()
+
+def make(name, context, options):
+    return FileSink(context, pathlib.Path(options["folder"]))
+"""
+
+
+def sqlite(path: Path) -> str:
+    return f"sqlite:///{path}"
+
+
+def points(uri: str, name: str) -> list[list[tuple[int, float]]]:
+    """Returns the points of the metric `name` in each run of the store."""
+    client = MlflowClient(uri)
+    runs = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
+    histories = [client.get_metric_history(run.info.run_id, name) for run in runs]
+    return [[(point.step, point.value) for point in history] for history in histories]
+
+
+def test_many_runs_at_once(tmp_path: Path) -> None:
+    for number in range(5):
+        make_run(tmp_path, f"run {number}", mlflow={"tracking_uri": sqlite(tmp_path / "many.db")})
+    done = cli("sync", "--jobs", 3, tmp_path / "runs")
+    assert done.exit_code == 0, done.output
+    assert points(sqlite(tmp_path / "many.db"), "x") == [POINTS] * 5
+    assert done.stdout.count("23 delivered") == 5
+
+
+def test_to_a_store_the_run_was_not_configured_for(tmp_path: Path) -> None:
+    run_dir = make_run(tmp_path, wandb={"mode": "offline", "dir": str(tmp_path)})
+    other = sqlite(tmp_path / "other.db")
+    to_other = ("sync", "--to", "mlflow", "--tracking-uri", other, "--experiment", "elsewhere")
+    planned = cli(*to_other, "--dry-run", run_dir)
+    assert planned.exit_code == 1
+    assert [entry.name for entry in destinations(Bundle(run_dir))] == ["wandb"], "a dry run adds nothing"
+
+    for _ in range(2):
+        done = cli(*to_other, run_dir)
+        assert done.exit_code == 0, done.output
+        assert stored_points(other) == POINTS
+    assert MlflowClient(other).get_experiment_by_name("elsewhere") is not None
+
+    told = rows(run_dir)
+    assert told["mlflow"]["pending"] == 0
+    assert told["wandb"]["delivered"] == 0
+    assert cli("sync", run_dir).exit_code == 0
+    assert wandb_file.read(tmp_path).series("x") == POINTS
+
+
+def test_to_two_stores_of_one_kind(tmp_path: Path) -> None:
+    run_dir = make_run(tmp_path, mlflow={"tracking_uri": sqlite(tmp_path / "first.db")})
+    done = cli("sync", "--to", "mlflow", "--set", f"mlflow.tracking_uri={sqlite(tmp_path / 'second.db')}", run_dir)
+    assert done.exit_code == 0, done.output
+    assert not (tmp_path / "first.db").exists()
+    assert cli("sync", run_dir).exit_code == 0
+    assert stored_points(sqlite(tmp_path / "first.db")) == stored_points(sqlite(tmp_path / "second.db")) == POINTS
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (("--tracking-uri", "sqlite:///x.db"), "--tracking-uri: means something with --to mlflow only"),
+        (("--to", "wandb", "--set", "project"), "'project' is not SINK.KEY=VALUE"),
+        (("--to", "wandb", "--set", "wandb.projct=x"), "wandb.projct"),
+        (("--to", "wadb", "--set", "wadb.project=x"), "no sink is called 'wadb' (did you mean 'wandb'?)"),
+    ],
+)
+def test_wrong_options(tmp_path: Path, arguments: tuple[str, ...], error: str) -> None:
+    done = cli("sync", *arguments, make_run(tmp_path))
+    assert done.exit_code in (1, 2)
+    assert error in done.stderr
+
+
+def test_a_moved_run_whose_first_place_is_gone(tmp_path: Path) -> None:
+    run_dir = make_run(tmp_path, mlflow={"tracking_uri": sqlite(tmp_path / "moved.db")})
+    moved = tmp_path / "elsewhere" / "deep"
+    moved.parent.mkdir()
+    shutil.move(run_dir, moved)
+    assert cli("sync", moved).exit_code == 0
+    assert stored_points(sqlite(tmp_path / "moved.db")) == POINTS
+
+
+def test_a_live_run_is_followed_to_its_end(tmp_path: Path) -> None:
+    uri = sqlite(tmp_path / "followed.db")
+    training = start_script(FOLLOWED, tmp_path, [uri])
+    assert training.stdout is not None
+    run_dir = Path(training.stdout.readline().strip())
+    follower = subprocess.Popen(
+        [sys.executable, "-m", "rl_logging", "sync", "--watch", str(run_dir)],
+        cwd=tmp_path,
+        env=with_root_on_path(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        # Another sync may be first, and then has the run's lock for a while; or it finds the follower at it.
+        assert cli("sync", run_dir).exit_code in (0, 1)
+        training.communicate("\n", timeout=60)
+        assert training.returncode == 0
+        out, _ = follower.communicate(timeout=90)
+    finally:
+        for process in (training, follower):
+            process.kill()
+            process.wait()
+    assert follower.returncode == 0, out
+    assert points(uri, "x") == [[(1, 1.0), (2, 2.0)]]
+    (run,) = MlflowClient(uri).search_runs(["0"])
+    assert run.info.status == "FINISHED"
+
+
+def test_what_the_runs_own_process_delivers_is_left_to_it(tmp_path: Path) -> None:
+    config = {"mlflow": {"tracking_uri": sqlite(tmp_path / "live.db")}}
+    with ExperimentLogger(config, dir=tmp_path / "runs", delivery="thread", quiet=True) as logger:
+        logger.log_metrics({"x": 1.0}, step=1)
+        assert logger.flush(60)
+        logger.log_metrics({"x": 2.0}, step=2)
+        done = cli("sync", logger.run_dir)
+        assert done.exit_code in (0, 1), done.output
+    assert cli("sync", logger.run_dir).exit_code == 0
+    assert points(sqlite(tmp_path / "live.db"), "x") == [[(1, 1.0), (2, 2.0)]]
+
+
+def test_a_module_that_a_run_names_is_imported_only_when_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "slack.py").write_text(SLACK)
+    monkeypatch.syspath_prepend(tmp_path)
+    options = {"factory": "slack:make", "folder": str(tmp_path / "store")}
+    run_dir = make_run(tmp_path, rl_logging={"sinks": {"slack": options}, "quiet": True})
+    refused = cli("sync", run_dir)
+    assert refused.exit_code == 1
+    assert "made by slack:make: give --trust" in refused.stderr
+    assert not (tmp_path / "imported").exists()
+    done = cli("sync", "--trust", run_dir)
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "imported").exists()
