@@ -8,6 +8,7 @@ import click
 
 import rl_logging
 from rl_logging.cli.demo import demo
+from rl_logging.cli.doctor import doctor
 from rl_logging.cli.sinks import sinks
 from rl_logging.cli.status import status
 from rl_logging.cli.sync import sync
@@ -20,5 +21,5 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
 
 
-for command in (demo, sinks, status, sync):
+for command in (demo, doctor, sinks, status, sync):
     main.add_command(command)

@@ -1,0 +1,180 @@
+"""``rl-logging doctor``."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Final, Literal
+
+import click
+import filelock
+import msgspec
+from rich.console import Console
+
+import rl_logging
+from rl_logging import plugins
+from rl_logging.config import SettingsError
+from rl_logging.entries import EntryError, make_entry
+from rl_logging.hookspecs import Surroundings
+from rl_logging.logger import ExperimentLogger
+from rl_logging.settings import Loaded, load
+from rl_logging.sink_settings import SinkSettings
+
+PACKAGES: Final[Mapping[str, str]] = {
+    "mlflow": "rl-logging[mlflow]",
+    "mlflow-skinny": "rl-logging[mlflow-skinny]",
+    "wandb": "rl-logging[wandb]",
+    "stable-baselines3": "rl-logging[sb3]",
+    "sb3-contrib": "sb3-contrib",
+    "skrl": "rl-logging[skrl]",
+    "torch": "rl-logging[skrl]",
+    "gymnasium": "rl-logging[all]",
+    "imageio-ffmpeg": "rl-logging[video]",
+    "psutil": "rl-logging[system]",
+    "nvidia-ml-py": "rl-logging[system]",
+}
+"""What rl_logging works with, and what installs it."""
+
+LEAST_FREE_BYTES: Final = 1 << 30
+
+_MARKS: Final = {"good": ("✓", "green"), "note": ("·", "dim"), "bad": ("✗", "red")}
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One thing the doctor looked at.
+
+    Attributes:
+        about: What.
+        verdict: ``good``, ``note`` (neither good nor bad) or ``bad``.
+        words: What was found, with the remedy where something is wrong.
+    """
+
+    about: str
+    verdict: Literal["good", "note", "bad"]
+    words: str
+
+
+@click.command()
+@click.argument("config", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--try", "attempt", is_flag=True, help="Sends a small run to each store, and says what came of it.")
+@click.option("--timeout", "timeout_s", default=30.0, show_default=True, help="For how many seconds to try.")
+def doctor(config: Path | None, attempt: bool, timeout_s: float) -> None:
+    """Says what is installed, what is configured, and what is wrong, with the remedy.
+
+    CONFIG is the YAML file that a program gives to ExperimentLogger; without it, the environment's settings are
+    looked at. The exit code is 1 where something is wrong.
+    """
+    console = Console(highlight=False, soft_wrap=True)
+    wrong = False
+    for title, findings in (
+        ("Installed", _installed()),
+        ("Configured", _configured(config)),
+        *((("Tried", _tried(config, timeout_s)),) if attempt else ()),
+    ):
+        console.print(title, style="bold")
+        for finding in findings:
+            mark, style = _MARKS[finding.verdict]
+            console.print(f"  {mark} {finding.about}: {finding.words}", style=style, markup=False)
+            wrong = wrong or finding.verdict == "bad"
+    if not attempt:
+        console.print("\nWhether each store takes a run is seen with:  rl-logging doctor --try", style="dim")
+    sys.exit(1 if wrong else 0)
+
+
+def _installed() -> Iterator[Finding]:
+    yield Finding("rl_logging", "good", f"{rl_logging.__version__}, Python {platform.python_version()}")
+    for package, remedy in PACKAGES.items():
+        try:
+            yield Finding(package, "good", version(package))
+        except PackageNotFoundError:
+            yield Finding(package, "note", f"not installed: pip install '{remedy}'")
+    for name, entry in sorted(plugins.installed().items()):
+        try:
+            problems = plugins.load(name).check_options({})
+        except plugins.PluginError as error:
+            yield Finding(f"sink {name}", "bad", str(error))
+            continue
+        verdict: Literal["good", "note"] = "note" if problems else "good"
+        yield Finding(f"sink {name}", verdict, "; ".join(problems) or f"ready ({entry.value})")
+
+
+def _configured(config: Path | None) -> Iterator[Finding]:
+    try:
+        loaded = load(config, {})
+    except SettingsError as error:
+        yield Finding("settings", "bad", str(error))
+        return
+    for notice in loaded.notices:
+        yield Finding("settings", "bad", notice)
+    settings = loaded.settings
+    yield Finding("delivery", "good", settings.delivery)
+    yield from _folder(Path(settings.dir).expanduser().absolute())
+    if not loaded.sinks:
+        yield Finding("sinks", "bad", "none is configured: runs are kept in their directories alone")
+    for sink in loaded.sinks:
+        yield _destination(sink, loaded)
+
+
+def _folder(folder: Path) -> Iterator[Finding]:
+    """Looks at where run directories go: the nearest folder that is there, which is left as it was found."""
+    there = next(path for path in (folder, *folder.parents) if path.is_dir())
+    try:
+        scratch = tempfile.TemporaryDirectory(prefix=".rl-logging-doctor-", dir=there)
+        with scratch, filelock.FileLock(Path(scratch.name) / "lock", timeout=0):
+            pass
+    except NotImplementedError:
+        yield Finding(
+            "run directories", "note", f"{folder}: the file system has no locks; have one program log to a run"
+        )
+    except OSError as error:
+        yield Finding("run directories", "bad", f"{folder} cannot be written ({error.strerror}): set rl_logging.dir")
+        return
+    else:
+        yield Finding("run directories", "good", f"{folder} can be written")
+    free = shutil.disk_usage(there).free
+    words = f"{free / 1e9:,.1f} GB free"
+    yield Finding("disk", "good" if free >= LEAST_FREE_BYTES else "bad", words)
+
+
+def _destination(sink: SinkSettings, loaded: Loaded) -> Finding:
+    if sink.given is not None:
+        return Finding(sink.name, "good", "an object of the program")
+    surroundings = Surroundings(project=loaded.settings.project, cwd=Path.cwd(), environ=os.environ)
+    try:
+        entry, credentials = make_entry(sink, surroundings)
+    except EntryError as error:
+        return Finding(sink.name, "bad", str(error))
+    with_credentials = f", with credentials for {', '.join(sorted(credentials))}" if credentials else ""
+    return Finding(sink.name, "good", f"goes to {entry.destination}{with_credentials}")
+
+
+def _tried(config: Path | None, timeout_s: float) -> Iterator[Finding]:
+    """Sends a run of one point to each store."""
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="rl-logging-doctor-") as scratch:
+        try:
+            logger = ExperimentLogger(config, name="rl-logging-doctor", dir=scratch, delivery="thread", quiet=True)
+        except SettingsError as error:
+            yield Finding("settings", "bad", str(error))
+            return
+        logger.log_metrics({"doctor/took_s": time.monotonic() - started}, step=0)
+        logger.flush(timeout_s)
+        logger.finish(timeout=timeout_s)
+        for name, status in logger.status().items():
+            where = status.url or status.destination
+            if status.pending:
+                why = status.last_error or f"nothing was confirmed within {timeout_s:.0f} s"
+                yield Finding(name, "bad", f"{where} did not take a run: {why}")
+            elif status.rejected:
+                yield Finding(
+                    name, "bad", f"{where} refused {status.rejected} records: {status.last_error or 'see above'}"
+                )
+            else:
+                yield Finding(name, "good", f"{where} took a run called rl-logging-doctor: delete it as you like")
