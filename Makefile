@@ -6,12 +6,13 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test matrix lint docs package bench clean help
+.PHONY: demo test matrix faults lint docs package bench clean help
 
 help:
 	@echo "make demo     train SB3 and SKRL PPO, logged to a local MLflow store and an offline W&B run"
 	@echo "make test     run all tests"
 	@echo "make matrix   train every algorithm of SKRL and SB3, and compare with the framework's own files"
+	@echo "make faults   put every outage, kill and full disk on real runs, and count what arrives"
 	@echo "make lint     ruff, mypy, import rules"
 	@echo "make docs     build the documentation"
 	@echo "make package  build and check the wheel"
@@ -22,12 +23,16 @@ demo: .venv/.demo
 
 test: .venv/.test .venv-skrl1/.done .venv-skinny/.done
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests
-	.venv-skrl1/bin/python -m pytest -p no:cacheprovider tests/adapters/test_skrl.py
+	.venv-skrl1/bin/python -m pytest -p no:cacheprovider tests/adapters/test_skrl.py tests/adapters/test_videos.py \
+		tests/adapters/test_skrl_mlflow_agent.py tests/seeds/test_skrl_mlflow.py
 
 matrix: .venv/.test .venv-skrl1/.done
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests/matrix
 	.venv-skrl1/bin/python -m pytest -p no:cacheprovider tests/matrix/test_skrl.py
 	$(BIN)/python -m tests.matrix --check
+
+faults: .venv/.test
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests/faults
 
 lint: .venv/.test .venv/.lint
 	$(BIN)/ruff format --check .

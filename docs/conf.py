@@ -10,7 +10,8 @@ copyright = author
 version = release = rl_logging.__version__
 
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
-exclude_patterns = ["_build"]
+# The table is part of another page.
+exclude_patterns = ["_build", "explanation/faults_table.rst", "reference/metrics_by_algorithm.rst"]
 html_theme = "alabaster"
 html_theme_options = {
     "description": "An experiment logger for reinforcement learning",

@@ -9,7 +9,15 @@ from __future__ import annotations
 __version__ = "0.1.0"
 
 from rl_logging.config import SettingsError
+from rl_logging.extraction import register_converter
 from rl_logging.logger import ExperimentLogger, SavedModel
 from rl_logging.summary import DestinationStatus
 
-__all__ = ["DestinationStatus", "ExperimentLogger", "SavedModel", "SettingsError", "__version__"]
+__all__ = [
+    "DestinationStatus",
+    "ExperimentLogger",
+    "SavedModel",
+    "SettingsError",
+    "__version__",
+    "register_converter",
+]

@@ -16,15 +16,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-import filelock
 import msgspec
 
+from rl_logging.locks import Lock
 from rl_logging.processes import boot_id, started_at
 from rl_logging.sinks import Program
 
 FORMAT: Final = 1
 MANIFEST: Final = "run.json"
 WRITER: Final = "writer.json"
+WRITER_LOCK: Final = "writer.lock"
 _KEY: Final = re.compile(r"[A-Za-z0-9-]{1,64}")
 SILENCE_S: Final = 120.0
 
@@ -83,13 +84,17 @@ class Manifest(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class WriterInfo(msgspec.Struct, kw_only=True, frozen=True):
-    """Which process writes a bundle's journal; `released` once it has ended the run, whose last seq is then told."""
+    """Which process writes a bundle's journal; `released` once it has ended the run, whose last seq is then told.
+
+    A program that goes on with a run is its next `generation`, whose records begin at `first_seq`.
+    """
 
     host: str
     boot_id: str
     pid: int
     started: float
     generation: int
+    first_seq: int = 1
     released: bool = False
     last_seq: int | None = None
 
@@ -161,13 +166,16 @@ class Bundle:
             raise BundleError(f"{relative!r} leads out of the run directory {self.path}")
         return found
 
-    def claim(self) -> Claim:
+    def claim(self, first_seq: int = 1) -> Claim:
         """Makes this process the one that writes the journal.
+
+        Args:
+            first_seq: The first seq it will write.
 
         Raises:
             BundleError: Another process is writing it.
         """
-        return Claim(self.path)
+        return Claim(self.path, first_seq)
 
     def writer(self) -> WriterInfo | None:
         """Returns which process wrote last; None before the first, or where the file is damaged."""
@@ -183,10 +191,11 @@ class Bundle:
         alive = False if writer is None else writer.alive()
         if alive is not None:
             return not alive
-        lock = filelock.FileLock(self.path / "writer.lock", timeout=0, thread_local=False)
+        lock = Lock(self.path / WRITER_LOCK)
         try:
-            lock.acquire()
-        except (filelock.Timeout, OSError, NotImplementedError):
+            if not lock.acquire():
+                return False
+        except OSError:  # a directory that only its owner may write
             return False
         lock.release()
         written = [path.stat().st_mtime for path in self.journal.glob("*.rlj")]
@@ -214,18 +223,16 @@ class Bundle:
 class Claim:
     """The right to write a bundle's journal, held until `release` or the process's end.
 
-    A file lock where the file system has them; a forked child never counts as the holder.
+    A forked child never counts as the holder.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, first_seq: int) -> None:
         self._path = path
         previous = _read_writer(path)
-        self._lock = filelock.FileLock(path / "writer.lock", timeout=0, thread_local=False)
-        try:
-            self._lock.acquire()
-        except filelock.Timeout:
+        self._lock = Lock(path / WRITER_LOCK)
+        if not self._lock.acquire():
             whom = f"process {previous.pid} on {previous.host}" if previous else "another process"
-            raise BundleError(f"{path} is being written by {whom}") from None
+            raise BundleError(f"{path} is being written by {whom}")
         pid = os.getpid()
         self.info = WriterInfo(
             host=socket.gethostname(),
@@ -233,6 +240,7 @@ class Claim:
             pid=pid,
             started=started_at(pid) or 0.0,
             generation=previous.generation + 1 if previous else 1,
+            first_seq=first_seq,
         )
         write_atomically(path / WRITER, msgspec.json.encode(self.info))
 
@@ -245,10 +253,7 @@ class Claim:
 
     def forget(self) -> None:
         """Drops a forked child's copy of the descriptor; unlocking it would unlock the parent's."""
-        context = self._lock._context
-        fd, context.lock_file_fd = context.lock_file_fd, None
-        if fd is not None:
-            os.close(fd)
+        self._lock.forget()
 
 
 def find(folder: Path) -> Iterator[Path]:

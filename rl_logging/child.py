@@ -22,7 +22,7 @@ import msgspec
 
 import rl_logging
 from rl_logging.bundle import Bundle
-from rl_logging.messages import Changed, Command, Event, Hello, Hurry, Left, Serve, Wake, Warned, event, line
+from rl_logging.messages import Changed, Command, Event, Hello, Hurry, Left, Sampled, Serve, Wake, Warned, event, line
 from rl_logging.processes import started_at
 from rl_logging.progress import Progress
 
@@ -50,6 +50,19 @@ class Served(Protocol):
     @property
     def patience_s(self) -> float:
         """For how long to go on trying without progress."""
+        ...
+
+    @property
+    def system_metrics_s(self) -> float | None:
+        """Seconds between two samples of the machine; None: there are none."""
+        ...
+
+    def sampled(self, values: dict[str, float]) -> None:
+        """The process has sampled the machine."""
+        ...
+
+    def left(self) -> None:
+        """The process is done with it."""
         ...
 
     def take_over(self) -> None:
@@ -110,7 +123,7 @@ class DeliveryProcess:
                 note = f"delivered by process {self._inner.pid}, whose log is {self._log_path}\n"
                 with contextlib.suppress(OSError):
                     delivery.bundle.delivery_log.write_text(note, encoding="utf-8")
-        self._say(Serve(str(delivery.bundle.path), delivery.patience_s))
+        self._say(Serve(str(delivery.bundle.path), delivery.patience_s, delivery.system_metrics_s))
 
     def wake(self, run_dir: Path) -> None:
         """Asks it to look at `run_dir` at once."""
@@ -123,7 +136,7 @@ class DeliveryProcess:
     def _start(self) -> None:
         """Starts the process, told of all its runs at once: a message could still be on its way when we are killed."""
         bundle = next(iter(self._serving.values())).bundle
-        runs = [(path, delivery.patience_s) for path, delivery in self._serving.items()]
+        runs = [(path, served.patience_s, served.system_metrics_s) for path, served in self._serving.items()]
         self._log_path = bundle.delivery_log
         self._greeted = threading.Event()
         pid = os.getpid()
@@ -184,8 +197,10 @@ class DeliveryProcess:
             delivery.progress.changed(said.key, said.state)
         elif isinstance(said, Warned):
             delivery.progress.warned(said.key, said.message)
+        elif isinstance(said, Sampled):
+            delivery.sampled(said.values)
         else:
-            delivery.progress.left()
+            delivery.left()
 
     def _bury(self, inner: subprocess.Popen[bytes], code: int) -> None:
         with self._lock:
@@ -225,7 +240,7 @@ class DeliveryProcess:
         for delivery in waiting:
             delivery.progress.warned("", f"no delivery process can be had ({why}): a thread of this one delivers")
             delivery.take_over()
-            delivery.progress.left()
+            delivery.left()
 
     def _say(self, message: Command) -> None:
         self._mail.put(line(message))

@@ -14,10 +14,10 @@ import re
 from pathlib import Path
 from typing import Any, Final, Literal
 
-import filelock
 import msgspec
 
 from rl_logging.bundle import Bundle, BundleError, SinkEntry, write_atomically
+from rl_logging.locks import Lock
 from rl_logging.records import RunStatus
 
 log = logging.getLogger("rl_logging")
@@ -124,17 +124,15 @@ class DestinationFile:
     def being_delivered(self) -> bool:
         """Whether some process is delivering there now."""
         lock = self.lock()
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
+        if not lock.acquire():
             return True
         lock.release()
         return False
 
-    def lock(self) -> filelock.BaseFileLock:
+    def lock(self) -> Lock:
         """Returns the lock that only one delivery to this destination may hold, not yet acquired."""
         self._lock_path.parent.mkdir(parents=True, exist_ok=True)
-        return filelock.FileLock(self._lock_path, thread_local=False)
+        return Lock(self._lock_path)
 
 
 ADDED: Final = "added.json"
@@ -152,7 +150,7 @@ def destinations(bundle: Bundle) -> tuple[SinkEntry, ...]:
 def add_destination(bundle: Bundle, entry: SinkEntry) -> None:
     """Has the run go to `entry` too, from now on; nothing happens where it does already."""
     bundle.sinks.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(bundle.sinks / f".{ADDED}.lock"):
+    with Lock(bundle.sinks / f".{ADDED}.lock").wait():
         if entry.key not in {known.key for known in destinations(bundle)}:
             write_atomically(bundle.sinks / ADDED, msgspec.json.encode((*_added(bundle), entry)))
 
@@ -188,5 +186,5 @@ def states(bundle: Bundle) -> dict[str, tuple[SinkEntry, DestinationState, Path]
     """Returns the kept state of every configured destination by its key."""
     return {
         entry.key: (entry, DestinationFile(bundle, entry).load(), DestinationFile(bundle, entry).path)
-        for entry in bundle.manifest.sinks
+        for entry in destinations(bundle)
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from rl_logging.jsonable import json_safe
@@ -11,7 +12,7 @@ def num_envs_of(env: object) -> int | None:
     """Returns how many environments `env` steps at once; 1 for one without `num_envs`, None for no environment."""
     if env is None:
         return None
-    count = getattr(env, "num_envs", None)
+    count = _peek(env, "num_envs")
     return count if isinstance(count, int) and not isinstance(count, bool) and count >= 1 else 1
 
 
@@ -26,6 +27,13 @@ def spec_of(env: object) -> Any:
     return spec
 
 
+def _peek(env: object, name: str) -> Any:
+    """Returns an attribute that the environment may lack; older wrappers warn of passing such a question on."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return getattr(env, name, None)
+
+
 def describe(env: object) -> dict[str, Any]:
     """Returns the environment's part of the configuration: id, number, keyword arguments, limits and spaces."""
     if env is None:
@@ -37,7 +45,7 @@ def describe(env: object) -> dict[str, Any]:
         if value not in (None, {}):
             described[key] = value
     for key in ("observation_space", "action_space"):
-        single = getattr(env, f"single_{key}", None)
+        single = _peek(env, f"single_{key}")
         space = single if single is not None else getattr(env, key, None)
         if space is not None:
             described[key] = str(space)

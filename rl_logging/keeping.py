@@ -11,11 +11,16 @@ import secrets
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+import msgspec
 
 from rl_logging import media, models
+from rl_logging.bundle import write_atomically
 from rl_logging.copying import copy_folder
 from rl_logging.jsonable import json_safe
+
+NAMES: Final = "names.json"
 
 
 def keep_image(run_dir: Path, name: str, image: object, step: int, caption: str | None) -> dict[str, Any]:
@@ -51,6 +56,31 @@ def keep_artifact(
         shutil.copyfile(path, target)
     kept: Any = json_safe(dict(metadata or {}))
     return {"name": name, "path": _relative(run_dir, target), "type": kind, "metadata": kept}
+
+
+def keep_text(run_dir: Path, name: str, text: str) -> dict[str, Any]:
+    """Writes a text below ``artifacts/``, as Markdown."""
+    folder = run_dir / "artifacts" / f"{media.slug(name)}-{secrets.token_hex(3)}"
+    folder.mkdir(parents=True)
+    target = folder / f"{media.slug(name.rpartition('/')[2])}.md"
+    target.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
+    return {"name": name, "path": _relative(run_dir, target), "type": "text", "metadata": {}}
+
+
+def keep_names(run_dir: Path, names: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Writes ``names.json``: where each of the adapters' metrics comes from, by its name in the run.
+
+    Names that are there already, from an earlier part of the run, stay.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    file = run_dir / NAMES
+    known: dict[str, Any] = {}
+    with contextlib.suppress(FileNotFoundError, msgspec.DecodeError):
+        known = msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
+    write_atomically(file, msgspec.json.format(msgspec.json.encode({**known, **names}, order="sorted")) + b"\n")
+    return {"name": NAMES, "path": NAMES, "type": "names", "metadata": {}}
 
 
 def keep_model(

@@ -9,10 +9,15 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rl_logging.bundle import Bundle, SinkEntry
 from rl_logging.child import DeliveryProcess
+from rl_logging.destination import destinations
 from rl_logging.progress import Progress
+
+if TYPE_CHECKING:
+    from rl_logging.system_metrics import Sampling
 
 
 class Delivery:
@@ -25,6 +30,9 @@ class Delivery:
         objects: Sinks that are objects of this process, by destination key.
         warn: Called with a sink's name and a message the user must see.
         patience_s: For how long to go on trying without progress once the training process is gone.
+        system_metrics_s: Seconds between two samples of the machine; None: there are none. The delivery process
+            samples; where there is none, a thread of this one does.
+        sampled: Called with each sample, from some other thread.
     """
 
     def __init__(
@@ -36,15 +44,25 @@ class Delivery:
         objects: Mapping[str, object],
         warn: Callable[[str, str], None],
         patience_s: float,
+        system_metrics_s: float | None = None,
+        sampled: Callable[[dict[str, float]], None] | None = None,
     ) -> None:
         self.progress = Progress(bundle, warn)
+        self._warn = warn
+        self._take_sample = sampled
+        self._system_metrics_s = None if sampled is None else system_metrics_s
+        self._sampling: Sampling | None = None
+        self._sampling_is_over = False
+        # Re-entrant: a signal handler may finish the run in the middle of anything here.
+        self._sampling_lock = threading.RLock()
         self._bundle = bundle
         self._objects = objects
         self._patience_s = patience_s
         self._parts: list[_ThreadPart | DeliveryProcess] = []
-        entries = bundle.manifest.sinks
+        entries = destinations(bundle)
         elsewhere = [entry for entry in entries if not entry.live]
         if mode == "offline":
+            self._sample_here()
             return
         if elsewhere and mode == "process" and not getattr(sys, "frozen", False):
             process = DeliveryProcess.shared(environ, Path(bundle.manifest.program.cwd))
@@ -55,6 +73,8 @@ class Delivery:
             self.take_over()
         if len(elsewhere) < len(entries):
             self._start_thread([entry for entry in entries if entry.live])
+        if not any(isinstance(part, DeliveryProcess) for part in self._parts):
+            self._sample_here()
 
     @property
     def bundle(self) -> Bundle:
@@ -66,9 +86,31 @@ class Delivery:
         """For how long to go on trying without progress."""
         return self._patience_s
 
+    @property
+    def system_metrics_s(self) -> float | None:
+        """Seconds between two samples of the machine; None: there are none."""
+        return self._system_metrics_s
+
+    def sampled(self, values: dict[str, float]) -> None:
+        """The delivery process has sampled the machine."""
+        if self._take_sample is not None and not self._sampling_is_over:
+            self._take_sample(values)
+
+    def stop_sampling(self) -> None:
+        """Takes no more samples: the run ends."""
+        self._sampling_is_over = True
+        with self._sampling_lock:
+            if self._sampling is not None:
+                self._sampling.stop()
+
+    def left(self) -> None:
+        """The delivery process is done with this run, which may go on: where every store has refused it."""
+        self.progress.left()
+        self._sample_here()
+
     def take_over(self) -> None:
         """Delivers by a thread of this process what no process delivers."""
-        self._start_thread([entry for entry in self._bundle.manifest.sinks if not entry.live])
+        self._start_thread([entry for entry in destinations(self._bundle) if not entry.live])
 
     def wake(self) -> None:
         """Asks everybody to look for new records at once."""
@@ -84,6 +126,19 @@ class Delivery:
     def goes_on(self) -> bool:
         """Whether a process of its own still delivers."""
         return self.progress.active and any(isinstance(part, DeliveryProcess) for part in self._parts)
+
+    def _sample_here(self) -> None:
+        """Samples the machine in a thread of this process, since no other one does."""
+        interval_s = self._system_metrics_s
+        with self._sampling_lock:
+            if interval_s is None or self._sampling is not None or self._sampling_is_over:
+                return
+            from rl_logging.system_metrics import Sampling
+
+            self._sampling = Sampling(
+                self._bundle.path, interval_s, self.sampled, lambda _, message: self._warn("system_metrics", message)
+            )
+            self._sampling.start()
 
     def _start_thread(self, entries: Sequence[SinkEntry]) -> None:
         self.progress.joined()

@@ -6,8 +6,10 @@ never raises into training: what cannot be logged is a warning, once per kind, t
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -17,7 +19,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from rl_logging import endings, env_info, keeping, plugins, summary
+from rl_logging import endings, env_info, keeping, plugins, ranks, resuming, retention, summary
 from rl_logging.extraction.filters import MetricFilter
 from rl_logging.extraction.intervals import Interval
 from rl_logging.extraction.names import NameTable
@@ -28,9 +30,12 @@ from rl_logging.media import slug
 from rl_logging.records import Artifact, Config, Image, Labels, Model, RunStatus, Video
 from rl_logging.run import JournaledRun, NullRun, Run
 from rl_logging.run_config import RunConfig
+from rl_logging.scores import Scores
 from rl_logging.settings import Loaded, Settings, load
 from rl_logging.steps import StepClock
 from rl_logging.summary import DestinationStatus
+from rl_logging.summary_writer import SummaryWriter
+from rl_logging.video_watch import VideoWatch
 
 log = logging.getLogger("rl_logging")
 
@@ -44,6 +49,7 @@ class SavedModel(msgspec.Struct, frozen=True, kw_only=True):
         step: The step at which it was saved.
         metadata: What was given with it.
         aliases: What it is also called.
+        seq: The seq of its record; None where it is kept in the run directory alone.
     """
 
     name: str
@@ -51,6 +57,7 @@ class SavedModel(msgspec.Struct, frozen=True, kw_only=True):
     step: int
     metadata: dict[str, Any] = {}
     aliases: tuple[str, ...] = ()
+    seq: int | None = None
 
 
 class ExperimentLogger:
@@ -62,7 +69,8 @@ class ExperimentLogger:
         config: The whole configuration: a mapping, an OmegaConf, a dataclass, a Namespace or anything `vars()` takes,
             the path of a YAML file, or None. Its sections ``rl_logging``, ``mlflow`` and ``wandb`` are the settings;
             all of it is logged as the run's configuration.
-        env: The training environment; gives its number of environments, id and spec to the configuration.
+        env: The training environment; gives its number of environments, id and spec to the configuration, and the
+            videos that recorders around it write.
         name: Display name; overrides the configuration, as do the others.
         project: MLflow's experiment and W&B's project, where theirs are not given.
         group: Runs that belong together.
@@ -71,6 +79,7 @@ class ExperimentLogger:
         delivery: ``process``, ``thread``, ``offline`` or ``disabled``.
         dir: Where run directories go.
         id: The run's id.
+        resume: Which run to go on with: True, ``auto``, a run directory or an id; see the setting.
         sinks: ``{name: options}``, names, or live sink objects.
         quiet: No block at the start and the finish.
 
@@ -81,6 +90,7 @@ class ExperimentLogger:
     _run: Run | None
     _last_run: Run
     _callbacks: list[Callable[[], None]]
+    _last_callbacks: list[Callable[[], None]]
 
     def __init__(
         self,
@@ -95,6 +105,7 @@ class ExperimentLogger:
         delivery: Literal["process", "thread", "offline", "disabled"] | None = None,
         dir: str | Path | None = None,
         id: str | None = None,
+        resume: bool | str | Path | None = None,
         sinks: object = None,
         quiet: bool | None = None,
     ) -> None:
@@ -107,10 +118,11 @@ class ExperimentLogger:
             "delivery": delivery,
             "dir": dir,
             "id": id,
+            "resume": resume,
             "sinks": sinks,
             "quiet": quiet,
         }
-        loaded = load(config, keywords)
+        loaded = ranks.for_this_process(load(config, keywords), os.environ)
         self.settings: Settings = loaded.settings
         self.env = env
         self._prepare()
@@ -119,6 +131,8 @@ class ExperimentLogger:
         self._run = self._open(loaded)
         endings.watch(self)
         self._log_first(loaded, env)
+        if env is not None:
+            _adapter("videos").watch_env(self, env)
 
     # -- metrics ------------------------------------------------------------------------------------------------
 
@@ -128,7 +142,8 @@ class ExperimentLogger:
         Args:
             metrics: Names to values, nested mappings becoming ``a/b``. Numbers, NumPy and torch scalars and
                 one-element arrays are one value; larger arrays, tensors and sequences become ``name/mean``, ``/std``,
-                ``/min`` and ``/max``; None is skipped; NaN and the infinities are kept.
+                ``/min`` and ``/max``; None is skipped; NaN and the infinities are kept. For values of other types see
+                `register_converter`.
             step: Position on the run's clock. None: the attached adapter's clock; without one, one more than the
                 highest step so far, from 0; or what `step` was set to.
         """
@@ -137,7 +152,7 @@ class ExperimentLogger:
             self._refuse()
             return
         try:
-            values = flatten(metrics, self._warn_of_key)
+            values = flatten(metrics, self._warn_of_key, max_depth=self._max_depth, wanted=self._wanted)
         except Exception as error:
             self.warn_once(
                 f"log_metrics {type(metrics).__name__}",
@@ -148,12 +163,14 @@ class ExperimentLogger:
             allows = self._filter.allows
             values = {name: value for name, value in values.items() if allows(name)}
         if values:
+            self._scores.note(values)
             run.append("metrics", self._steps.stamp(step), values)
 
     def emit(self, values: dict[str, float], step: int | None) -> None:
         """Logs what an adapter's pipeline has named and filtered already."""
         run = self._run
         if run is not None and values:
+            self._scores.note(values)
             run.append("metrics", self._steps.stamp(step), values)
 
     # -- everything else ----------------------------------------------------------------------------------------
@@ -205,6 +222,36 @@ class ExperimentLogger:
         """
         self._guarded(f"log_artifact '{path}'", self._log_artifact, path, name, type, metadata)
 
+    def log_text(self, name: str, text: str, step: int | None = None) -> None:
+        """Logs a text as a Markdown file, which is an artifact of type ``text``.
+
+        Args:
+            name: Its name in the stores; texts of one name are versions of one thing.
+            text: The text.
+            step: Position on the run's clock; None: where the clock stands.
+        """
+        self._guarded(f"log_text '{name}'", self._log_text, name, text, step)
+
+    def watch_videos(self, folder: str | Path, name: str | None = None) -> None:
+        """Logs each video that anybody writes to a folder from now on, once it is whole.
+
+        The folder is looked at about once a second, in a thread, and a last time when the run is finished. A video has
+        the step where the run's clock stands when it is found.
+
+        Args:
+            folder: The folder, without its subfolders; it need not be there yet.
+            name: What its videos are called; None: ``videos/`` and the file's name without the count at its end.
+        """
+        self._guarded("watch_videos", self._watch_videos, folder, name)
+
+    def summary_writer(self, prefix: str = "") -> SummaryWriter:
+        """Returns an object with the methods of torch's `SummaryWriter` that logs to this run.
+
+        Args:
+            prefix: Goes before each tag, as ``prefix/tag``.
+        """
+        return SummaryWriter(self, prefix)
+
     def save_model(
         self,
         model: object,
@@ -212,6 +259,7 @@ class ExperimentLogger:
         metadata: Mapping[str, Any] | None = None,
         step: int | None = None,
         aliases: Iterable[str] = (),
+        upload: bool = True,
     ) -> SavedModel | None:
         """Saves a model below the run directory, and logs it.
 
@@ -222,11 +270,29 @@ class ExperimentLogger:
             metadata: JSON values kept beside it.
             step: Position on the run's clock; None: where the clock stands (saving is no step of its own).
             aliases: What this version is also called, such as ``best``.
+            upload: Whether the stores get it; otherwise it is kept in the run directory alone.
 
         Returns:
             Where it is and its step; None where it could not be saved, which is told.
         """
-        return self._guarded(f"save_model '{name}'", self._save_model, model, name, metadata, step, aliases)  # type: ignore[no-any-return]
+        return self._guarded(f"save_model '{name}'", self._save_model, model, name, metadata, step, aliases, upload)  # type: ignore[no-any-return]
+
+    def discard_model(self, saved: SavedModel) -> bool:
+        """Deletes a saved model's local copy, unless a store still needs it; it may be asked again later.
+
+        A store needs it until it has confirmed it; one that has refused it, and an offline W&B run, always do.
+
+        Args:
+            saved: What `save_model` returned.
+
+        Returns:
+            Whether it is gone.
+        """
+        try:
+            return self._discard_model(saved)
+        except Exception as error:
+            self.warn_once("discard_model", f"discard_model '{saved.name}': {saved.path} is not deleted: {error!r}")
+            return False
 
     def set_tags(self, *tags: str | Iterable[str]) -> None:
         """Replaces the run's tags."""
@@ -238,13 +304,23 @@ class ExperimentLogger:
 
     # -- adapters -----------------------------------------------------------------------------------------------
 
-    def get_callbacks(self, **options: Any) -> list[Any]:
+    def get_callbacks(self, eval_env: Any = None, **options: Any) -> list[Any]:
         """Returns stable-baselines3 callbacks that log to this run, for ``model.learn(callback=...)``.
 
+        What is recorded is logged; the settings ``rl_logging.eval``, ``.checkpoint`` and ``.video`` add evaluations,
+        checkpoints and videos.
+
+        Args:
+            eval_env: Where to evaluate: an environment that is not the training's, a VecEnv, an environment's id, or
+                a callable that makes one. None: another one like `env`.
+            **options: See `rl_logging.adapters.stable_baselines3.make_callbacks`.
+
         Raises:
+            SettingsError: An argument is wrong.
+            ValueError: There is no environment to evaluate in, or to record.
             ImportError: stable-baselines3 is not installed.
         """
-        return list(_adapter("stable_baselines3").make_callbacks(self, **options))
+        return list(_adapter("stable_baselines3").make_callbacks(self, eval_env, **options))
 
     def attach(self, agent: object, **options: Any) -> Any:
         """Hooks a SKRL agent, or a Runner's, so that what it tracks is logged.
@@ -265,14 +341,18 @@ class ExperimentLogger:
     def pipeline(self, table: NameTable) -> Pipeline:
         """Returns the pipeline through which an adapter logs, made from the settings."""
         settings = self.settings
-        return Pipeline(
+        made = Pipeline(
             self.emit,
             table,
             names=settings.names,
             metric_filter=self._adapter_filter,
             interval=Interval.parse(settings.interval),
             warn=self.warn_once,
+            aliases=settings.aliases,
+            max_depth=settings.max_depth,
         )
+        self._pipelines.append(made)
+        return made
 
     def set_clock(self, read: Callable[[], int | None] | None) -> None:
         """Sets the clock of step-less calls; None takes it away."""
@@ -282,9 +362,9 @@ class ExperimentLogger:
         """Logs configuration that an adapter found out; keys the user has given stay as they are."""
         self._guarded("configuration", self._log_defaults, values)
 
-    def on_finish(self, callback: Callable[[], None]) -> None:
-        """Has `callback` called at the start of `finish`."""
-        self._callbacks.append(callback)
+    def on_finish(self, callback: Callable[[], None], *, last: bool = False) -> None:
+        """Has `callback` called at the start of `finish`, or as the last thing it does, when delivery is over."""
+        (self._last_callbacks if last else self._callbacks).append(callback)
 
     def warn_once(self, key: str, message: str) -> None:
         """Shows a warning, once per `key`."""
@@ -310,6 +390,33 @@ class ExperimentLogger:
         return self._path
 
     @property
+    def resumed(self) -> bool:
+        """Whether this goes on with a run that was there already."""
+        return self._resumed
+
+    def latest_checkpoint(self) -> SavedModel | None:
+        """Returns the model of the run that was saved last and is still in the run directory; None where there is none.
+
+        After a crash, go on from it: `rl_logging.adapters.stable_baselines3.load_checkpoint` gives the model back.
+        """
+        run = self._last_run
+        if not isinstance(run, JournaledRun):
+            return None
+        models = self._look_up("latest_checkpoint", resuming.saved_models, run.bundle)
+        if not models:
+            return None
+        latest = models[-1]
+        path = run.bundle.resolve(latest.path)
+        return SavedModel(
+            name=latest.name,
+            path=path,
+            step=latest.step or 0,
+            metadata=dict(latest.metadata),
+            aliases=tuple(latest.aliases),
+            seq=latest.seq,
+        )
+
+    @property
     def step(self) -> int:
         """Where the run's clock stands: the adapter's, or the highest step logged; 0 before any.
 
@@ -320,6 +427,14 @@ class ExperimentLogger:
     @step.setter
     def step(self, step: int | None) -> None:
         self._steps.pin(step)
+
+    def get_final_score(self) -> float | None:
+        """Returns the mean of the last 10 evaluations, or of as many as there were; None without any.
+
+        An evaluation is what was logged as ``eval/episode_reward_mean`` (or ``eval/mean_reward``), by an adapter or by
+        `log_metrics`.
+        """
+        return self._scores.mean()
 
     def run_id(self, sink: str, timeout: float | None = None) -> str | None:
         """Returns the remote run's id in `sink`; None while it is not known.
@@ -376,6 +491,8 @@ class ExperimentLogger:
             callbacks, self._callbacks = self._callbacks, []
             for callback in callbacks:
                 self._guarded("finish", callback)
+            if self._pipelines and self._run is not None:
+                self._guarded("names.json", self._log_names)
             run, self._run = self._run, None
             if run is None:
                 return
@@ -383,6 +500,7 @@ class ExperimentLogger:
             try:
                 run.finish(status, _bounded(self.settings.finish_timeout_s if timeout is None else timeout))
             finally:  # Ctrl-C while it waits: what is owed is told all the same
+                self._call_last()
                 self._tell_of_filter()
                 if not self.settings.quiet:
                     self._announce_end(run, status)
@@ -422,19 +540,30 @@ class ExperimentLogger:
         self._warned: set[str] = set()
         self._steps = StepClock(self.warn_once)
         self._callbacks = []
+        self._last_callbacks = []
+        self._scores = Scores()
+        self._pipelines: list[Pipeline] = []
         self._config = RunConfig()
         self._why_silent = "the run is finished"
+        self._resumed = False
         self._adapter_filter = MetricFilter(self.settings.metric_filter)
         self._filter = self._adapter_filter if self.settings.metric_filter else None
+        self._wanted = None if self._filter is None else self._filter.wants
+        self._max_depth = self.settings.max_depth
 
     def _open(self, loaded: Loaded) -> Run:
-        disabled = loaded.settings.delivery == "disabled"
-        run: NullRun | JournaledRun = NullRun(loaded) if disabled else JournaledRun(loaded, self.warn_once)
+        run: NullRun | JournaledRun
+        if loaded.settings.delivery == "disabled":
+            run = NullRun(loaded)
+        else:
+            run = JournaledRun(loaded, self.warn_once, self._stamp_sample)
         self._last_run = run
         self._path = run.path
         self._name = run.bundle.manifest.name if isinstance(run, JournaledRun) else loaded.settings.name or "disabled"
         if isinstance(run, JournaledRun):
-            entries = {entry.name: entry for entry in run.bundle.manifest.sinks}
+            self._resumed = run.resumed
+            self._steps.go_on_from(run.first_step)
+            entries = {name: entry for name, (entry, _) in run.states().items()}
             if not entries:
                 log.warning("no sink is configured%s: the run is kept in %s alone", _why_none(), run.path)
             if not loaded.settings.quiet:
@@ -470,6 +599,14 @@ class ExperimentLogger:
             reason = str(error) if isinstance(error, (ValueError, TypeError, OSError)) else repr(error)
             self.warn_once(f"{what} {type(error).__name__}", f"{what}: not logged: {reason}")
             log.debug("%s", what, exc_info=True)
+            return None
+
+    def _look_up(self, what: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Calls `function`, which only reads, also after `finish`; what goes wrong is told."""
+        try:
+            return function(*arguments)
+        except Exception as error:
+            self.warn_once(f"{what} {type(error).__name__}", f"{what}: {error}")
             return None
 
     def _warn_of_key(self, key: str, message: str) -> None:
@@ -508,19 +645,75 @@ class ExperimentLogger:
             body = keeping.keep_artifact(room, name or path.resolve().name, path, kind, metadata)
             self._append(Artifact.kind, self._steps.now, body)
 
+    def _stamp_sample(self, values: dict[str, float]) -> tuple[int, dict[str, float]]:
+        """Gives a sample of the machine the step where the clock stands; called by other threads."""
+        allows = self._adapter_filter.allows
+        return self._steps.now, {name: value for name, value in values.items() if allows(name)}
+
+    def _log_names(self) -> None:
+        pipelines, self._pipelines = self._pipelines, []
+        names: dict[str, dict[str, Any]] = {}
+        for pipeline in pipelines:
+            for name, origin in pipeline.origins().items():
+                names.setdefault(name, dataclasses.asdict(origin))
+        room = self._last_run.room
+        if names and room is not None:
+            self._append(Artifact.kind, self._steps.now, keeping.keep_names(room, names))
+
+    def _log_text(self, name: str, text: str, step: int | None) -> None:
+        at = self._steps.stamp(step, advance=False)
+        room = self._last_run.room
+        if room is not None:
+            self._append(Artifact.kind, at, keeping.keep_text(room, name, str(text)))
+
+    def _watch_videos(self, folder: str | Path, name: str | None) -> None:
+        VideoWatch.of(self).add(folder, name, poll=True)
+
     def _save_model(
-        self, model: object, name: str, metadata: Mapping[str, Any] | None, step: int | None, aliases: Iterable[str]
+        self,
+        model: object,
+        name: str,
+        metadata: Mapping[str, Any] | None,
+        step: int | None,
+        aliases: Iterable[str],
+        upload: bool,
     ) -> SavedModel:
         at = self._steps.stamp(step, advance=False)
         kept: Any = json_safe(dict(metadata or {}))
         called = (aliases,) if isinstance(aliases, str) else tuple(map(str, aliases))
         room = self._last_run.room
         path = self._path / "models" / slug(name) / f"step_{at}"
+        seq = None
         if room is not None:
             body = keeping.keep_model(room, name, model, at, time.time(), kept, called)
             path = room / body["path"]
-            self._append(Model.kind, at, body)
-        return SavedModel(name=name, path=path, step=at, metadata=kept, aliases=called)
+            seq = self._append(Model.kind, at, body) if upload else None
+        return SavedModel(name=name, path=path, step=at, metadata=kept, aliases=called, seq=seq)
+
+    def _discard_model(self, saved: SavedModel) -> bool:
+        run = self._last_run
+        if run.room is None:
+            return True
+        if saved.seq is not None:
+            states = run.states()
+            owed = retention.owed_to(states, run.room, saved.seq)
+            if owed is not None:
+                if retention.refers(states[owed][0]):
+                    self.warn_once(
+                        "discard_model refers",
+                        f"models stay in {self._path / 'models'}: what '{owed}' has of an offline run refers to them",
+                    )
+                return False
+        retention.delete(saved.path)
+        return True
+
+    def _call_last(self) -> None:
+        callbacks, self._last_callbacks = self._last_callbacks, []
+        for callback in callbacks:
+            try:
+                callback()
+            except Exception as error:
+                self.warn_once("finish", f"finish: {error!r}")
 
     def _await_state(self, sink: str, timeout: float | None, known: Callable[[Any], bool]) -> Any:
         run = self._last_run

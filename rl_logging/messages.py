@@ -10,10 +10,11 @@ from rl_logging.destination import DestinationState
 
 
 class Serve(msgspec.Struct, frozen=True, tag="serve"):
-    """Deliver this run directory."""
+    """Deliver this run directory, and sample the machine for it every so many seconds, if at all."""
 
     run_dir: str
     patience_s: float
+    system_metrics_s: float | None = None
 
 
 class Wake(msgspec.Struct, frozen=True, tag="wake"):
@@ -54,13 +55,20 @@ class Warned(msgspec.Struct, frozen=True, tag="warned"):
     message: str
 
 
+class Sampled(msgspec.Struct, frozen=True, tag="sampled"):
+    """Figures of the machine; the training process, which alone writes the journal, logs them."""
+
+    run_dir: str
+    values: dict[str, float]
+
+
 class Left(msgspec.Struct, frozen=True, tag="left"):
     """The workers of this run directory have ended."""
 
     run_dir: str
 
 
-Event = Hello | Changed | Warned | Left
+Event = Hello | Changed | Warned | Sampled | Left
 
 _encoder = msgspec.json.Encoder()
 _commands: msgspec.json.Decoder[Any] = msgspec.json.Decoder(Command)

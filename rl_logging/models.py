@@ -6,6 +6,7 @@ without being imported: whoever hands over a torch Module has torch.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import os
@@ -32,6 +33,21 @@ _PLAIN: Final = (str, bytes, bool, int, float, complex, type(None))
 Save = Callable[[Any, Path], None]
 
 
+@dataclasses.dataclass(frozen=True)
+class StableBaselines3Model:
+    """A stable-baselines3 algorithm, and what is to be saved of it.
+
+    Attributes:
+        algorithm: The algorithm.
+        vec_normalize: Whether the statistics of its VecNormalize, where it has one.
+        replay_buffer: Whether its replay buffer, where it has one.
+    """
+
+    algorithm: Any
+    vec_normalize: bool = True
+    replay_buffer: bool = False
+
+
 class ModelError(TypeError):
     """What was given cannot be saved as a model; the message names its type and what is accepted."""
 
@@ -43,7 +59,8 @@ def save(model: object, folder: Path, *, name: str, step: int | None, metadata: 
     model                                              files beside ``metadata.json``
     =================================================  ==========================================================
     torch Module; mapping of state_dicts or Modules    ``model.pt``
-    stable-baselines3 algorithm                        ``model.zip``; ``vecnormalize.pkl`` where it has one
+    stable-baselines3 algorithm                        ``model.zip``; ``vecnormalize.pkl`` where it has one;
+                                                       ``replay_buffer.pkl`` by `StableBaselines3Model`
     SKRL agent, or a Runner's                          ``agent.pt`` (JAX agents: ``agent.pickle``)
     path of a file, path of a folder                   a copy under its own name
     anything else with ``save(path)``                  what it writes, given the path ``model``
@@ -78,7 +95,7 @@ def save(model: object, folder: Path, *, name: str, step: int | None, metadata: 
             "step": step,
             "time": time,
             "kind": kind,
-            "class": describe(type(model)),
+            "class": describe(type(model.algorithm if isinstance(model, StableBaselines3Model) else model)),
             "metadata": json_safe(dict(metadata)),
         }
         with open(staging / METADATA, "w", encoding="utf-8") as file:
@@ -103,9 +120,11 @@ def _recognise(model: object) -> tuple[str, Save]:
         if source.is_file():
             return "file", _copy_file
         raise ModelError(f"{source}: there is no such file or folder; a model may be {_ACCEPTED}")
+    if isinstance(model, StableBaselines3Model):
+        return "stable_baselines3", _save_stable_baselines3
     ancestors = {f"{cls.__module__}.{cls.__qualname__}" for cls in type(model).__mro__}
     if "stable_baselines3.common.base_class.BaseAlgorithm" in ancestors:
-        return "stable_baselines3", _save_stable_baselines3
+        return "stable_baselines3", lambda algorithm, to: _save_stable_baselines3(StableBaselines3Model(algorithm), to)
     if any(ancestor.startswith(("skrl.agents.", "skrl.multi_agents.")) for ancestor in ancestors):
         return "skrl", _save_skrl
     if any(ancestor.startswith("skrl.utils.runner.") for ancestor in ancestors):
@@ -126,11 +145,14 @@ def _torch() -> Any:
     return torch
 
 
-def _save_stable_baselines3(model: Any, folder: Path) -> None:
-    model.save(str(folder / "model.zip"))
-    normalizer = model.get_vec_normalize_env()
-    if normalizer is not None:
+def _save_stable_baselines3(model: StableBaselines3Model, folder: Path) -> None:
+    algorithm = model.algorithm
+    algorithm.save(str(folder / "model.zip"))
+    normalizer = algorithm.get_vec_normalize_env()
+    if model.vec_normalize and normalizer is not None:
         normalizer.save(str(folder / "vecnormalize.pkl"))
+    if model.replay_buffer and getattr(algorithm, "replay_buffer", None) is not None:
+        algorithm.save_replay_buffer(str(folder / "replay_buffer.pkl"))
 
 
 def _save_skrl(agent: Any, folder: Path) -> None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from rl_logging.bundle import Bundle
-from rl_logging.destination import DestinationState, states
+from rl_logging.destination import DestinationState, destinations, states
 
 
 class Progress:
@@ -21,7 +21,7 @@ class Progress:
     def __init__(self, bundle: Bundle, warn: Callable[[str, str], None]) -> None:
         self._warn = warn
         self._change = threading.Condition()
-        self._names = {entry.key: entry.name for entry in bundle.manifest.sinks}
+        self._names = {entry.key: entry.name for entry in destinations(bundle)}
         self._parts = 0
         self.states: dict[str, DestinationState] = {key: state for key, (_, state, _) in states(bundle).items()}
         self.moved_at = time.monotonic()
@@ -36,8 +36,8 @@ class Progress:
             self._change.notify_all()
 
     def warned(self, key: str, message: str) -> None:
-        """A destination's sink told something."""
-        self._warn(self._names.get(key, "delivery"), message)
+        """A destination's sink told something, or what `key` says where it is no destination's."""
+        self._warn(self._names.get(key, key or "delivery"), message)
 
     def joined(self) -> None:
         """One more part delivers."""

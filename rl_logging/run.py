@@ -18,17 +18,17 @@ from typing import Final, Protocol
 import msgspec
 
 import rl_logging
-from rl_logging import environment
+from rl_logging import environment, resuming
 from rl_logging.bundle import Bundle, BundleError, Manifest, SinkEntry
 from rl_logging.config import SettingsError
-from rl_logging.destination import DestinationFile, DestinationState
+from rl_logging.destination import DestinationFile, DestinationState, add_destination, destinations, states
 from rl_logging.entries import EntryError, live_entry, make_entry
 from rl_logging.hookspecs import Surroundings
-from rl_logging.journal import JournalError, JournalWriter
+from rl_logging.journal import JournalError, JournalWriter, last_seq
 from rl_logging.launch import Delivery
 from rl_logging.media import slug
 from rl_logging.owing import unfinished
-from rl_logging.records import End, Environment, RunStatus, body_of
+from rl_logging.records import End, Environment, Metrics, RunStatus, body_of
 from rl_logging.secrets import mask_arguments
 from rl_logging.settings import Loaded, as_dict
 from rl_logging.sinks import Program
@@ -43,6 +43,7 @@ ENVIRONMENT_S: Final = 10.0
 EARLIER_RUNS: Final = 20
 
 WarnOnce = Callable[[str, str], None]
+Stamp = Callable[[dict[str, float]], tuple[int, dict[str, float]]]
 
 
 class Run(Protocol):
@@ -132,30 +133,37 @@ class JournaledRun:
     Args:
         loaded: The settings.
         warn_once: Called with a key and a message for the user; shows each key once.
+        stamp: Gives a sample of the machine its step, and says which of its figures are logged.
 
     Raises:
         SettingsError: The directory cannot be made, a sink cannot be had, or its options are wrong.
     """
 
-    def __init__(self, loaded: Loaded, warn_once: WarnOnce) -> None:
+    def __init__(self, loaded: Loaded, warn_once: WarnOnce, stamp: Stamp) -> None:
         settings = loaded.settings
         self._warn_once = warn_once
+        self._stamp = stamp
         self._mode = settings.delivery
         try:
             cwd = Path.cwd()
         except OSError as error:
             raise SettingsError(f"the working directory is gone: {error}") from error
         program = _program(cwd)
-        run_id = settings.id or "".join(tokens.choice(ID_ALPHABET) for _ in range(8))
+        folder = Path(settings.dir).expanduser().absolute()
+        given_id = settings.id or (resuming.default_id(os.environ) if settings.resume == "auto" else None)
+        earlier = resuming.find(settings.resume, given_id, settings.name, folder)
+        self.resumed = earlier is not None
+        run_id = earlier.manifest.id if earlier else given_id or _new_id()
         created = time.time()
-        name = settings.name or f"{_stem(program)}-{time.strftime('%Y%m%d-%H%M%S', time.localtime(created))}"
+        name = earlier.manifest.name if earlier else settings.name or _new_name(program, created)
         surroundings = Surroundings(project=settings.project, cwd=cwd, environ=os.environ, run_name=name, run_id=run_id)
         entries, environ, objects = _entries(loaded, surroundings)
-        folder = Path(settings.dir).expanduser().absolute()
         path = folder / f"{slug(name)}-{run_id}"
-        taken = next(folder.glob(f"*-{run_id}"), None) if settings.id else None
+        taken = next(folder.glob(f"*-{run_id}"), None) if given_id and not earlier else None
         if taken is not None:
-            raise SettingsError(f"rl_logging.id: {run_id!r} is taken: {taken} is there already")
+            raise SettingsError(
+                f"rl_logging.id: {run_id!r} is taken: {taken} is there already; resume: auto goes on with it"
+            )
         manifest = Manifest(
             version=rl_logging.__version__,
             id=run_id,
@@ -171,10 +179,17 @@ class JournaledRun:
             sinks=entries,
         )
         try:
-            self.bundle = Bundle.create(path, manifest)
-            self._claim = self.bundle.claim()
-            self._journal = JournalWriter(self.bundle.journal, run_id, sync=self._mode == "offline")
-        except (OSError, BundleError) as error:
+            self.bundle = earlier or Bundle.create(path, manifest)
+            if earlier:
+                for entry in entries:
+                    add_destination(earlier, entry)
+            self.first_step = resuming.last_step(self.bundle.journal) if earlier else -1
+            floor = max((state.confirmed for _, state, _ in states(self.bundle).values()), default=0)
+            self._claim = self.bundle.claim(max(floor, last_seq(self.bundle.journal)) + 1)
+            self._journal = JournalWriter(self.bundle.journal, run_id, floor=floor, sync=self._mode == "offline")
+        except (OSError, BundleError, JournalError) as error:
+            if earlier:
+                raise SettingsError(f"rl_logging.resume: {earlier.path} cannot be gone on with: {error}") from error
             if isinstance(error, FileExistsError) and path.is_dir():
                 raise SettingsError(f"rl_logging.id: {run_id!r} is taken: {path} is there already") from None
             raise SettingsError(f"rl_logging.dir: {path} cannot be made: {error}") from error
@@ -185,6 +200,8 @@ class JournaledRun:
             objects=objects,
             warn=self._warn_of_sink,
             patience_s=settings.finish_timeout_s,
+            system_metrics_s=settings.system_metrics_s,
+            sampled=self._log_sample,
         )
         self._capture = threading.Thread(target=self._look_around, name="rl_logging-environment", daemon=True)
         self._capture.start()
@@ -201,8 +218,8 @@ class JournaledRun:
 
     @property
     def goes_on(self) -> bool:
-        """Whether a process of its own still delivers."""
-        return self._delivery.goes_on
+        """Whether a process of its own still delivers, and is not about to give up on stores that are down."""
+        return self._delivery.goes_on and not self._stuck()
 
     @property
     def lost(self) -> int:
@@ -227,7 +244,7 @@ class JournaledRun:
     def states(self) -> dict[str, tuple[SinkEntry, DestinationState]]:
         """See `Run.states`."""
         known = self._delivery.progress.states
-        return {entry.name: (entry, known[entry.key]) for entry in self.bundle.manifest.sinks}
+        return {entry.name: (entry, known[entry.key]) for entry in destinations(self.bundle)}
 
     def wait(self, done: Callable[[], bool], timeout_s: float) -> bool:
         """See `Run.wait`."""
@@ -245,6 +262,7 @@ class JournaledRun:
         With every unfinished destination in backoff it waits 5 seconds only. What is then still owed stays in the
         run directory: a store that is down is left for later, and a process that gets on goes on by itself.
         """
+        self._delivery.stop_sampling()
         if self._journal.interrupted:
             # A signal handler's call, in the middle of an append: the End record is written right after that one,
             # so nobody can wait for it here. Delivery sees it, or the process's end, by itself.
@@ -260,6 +278,11 @@ class JournaledRun:
             self._end_delivery()
             self._claim.release(self._journal.seq)
 
+    def _log_sample(self, values: dict[str, float]) -> None:
+        step, kept = self._stamp(values)
+        if kept:
+            self.append(Metrics.kind, step, kept)
+
     def _seal(self, status: RunStatus) -> None:
         try:
             self._journal.seal(End.kind, body_of(End(seq=0, time=0.0, status=status)))
@@ -273,10 +296,12 @@ class JournaledRun:
 
     def _wait_for_delivery(self, deadline: float) -> None:
         progress = self._delivery.progress
+        began = time.monotonic()
         self._delivery.wake()
         while progress.active and time.monotonic() < deadline:
             stuck = self._stuck()
-            since_s = time.monotonic() - progress.moved_at
+            # A store that has been down until now may be back: it is asked once more, whatever came before.
+            since_s = time.monotonic() - max(began, progress.moved_at)
             if stuck and since_s >= HOPELESS_S:
                 return
             rest_s = deadline - time.monotonic()
@@ -296,7 +321,7 @@ class JournaledRun:
         if progress.active:
             self._delivery.hurry()
             progress.wait(lambda: not progress.active, STOP_S if self._stuck() else 0.0)
-        for entry in self.bundle.manifest.sinks:
+        for entry in destinations(self.bundle):
             # What was kept may be newer than what was told.
             with contextlib.suppress(OSError, msgspec.DecodeError):
                 progress.states[entry.key] = DestinationFile(self.bundle, entry).load()
@@ -355,6 +380,14 @@ def _entries(
     if wrong:
         raise SettingsError("\n".join(wrong))
     return tuple(entries), environ, objects
+
+
+def _new_id() -> str:
+    return "".join(tokens.choice(ID_ALPHABET) for _ in range(8))
+
+
+def _new_name(program: Program, created: float) -> str:
+    return f"{_stem(program)}-{time.strftime('%Y%m%d-%H%M%S', time.localtime(created))}"
 
 
 def _program(cwd: Path) -> Program:

@@ -7,6 +7,7 @@ Precedence, highest first: keywords of `ExperimentLogger`, environment variables
 from __future__ import annotations
 
 import difflib
+import functools
 import logging
 import os
 import re
@@ -16,6 +17,8 @@ from typing import Any, Final, Literal, cast
 import msgspec
 import yaml
 
+from rl_logging import callback_settings
+from rl_logging.callback_settings import CheckpointSettings, EvalSettings, VideoSettings
 from rl_logging.config import SettingsError, plain, section
 from rl_logging.sink_settings import SECTION, SHORTHANDS, SinkSettings, asked_sinks
 
@@ -25,6 +28,9 @@ DELIVERIES: Final = ("process", "thread", "offline", "disabled")
 ENVIRONMENT_PREFIX: Final = "RL_LOGGING_"
 NEAR: Final = 0.75
 LONGEST_S: Final = 30 * 24 * 3600
+SYSTEM_METRICS_S: Final = 10.0
+SYSTEM_METRICS_LEAST_S: Final = 0.1
+DEEPEST: Final = 32
 
 
 class Settings(msgspec.Struct, kw_only=True, frozen=True):
@@ -38,13 +44,21 @@ class Settings(msgspec.Struct, kw_only=True, frozen=True):
         notes: Free text.
         id: The run's id; None: generated.
         dir: Where run directories go.
+        resume: Which run to go on with: false (none), true, auto, a run directory or an id.
+        ranks: Which processes of a distributed training log: 0 or all.
         delivery: Who delivers: process, thread, offline or disabled.
         interval: How often adapters emit: framework, step, balanced (10), rollout, or a number of framework steps.
         clock: What adapters stamp as step: env_steps or framework.
         on_step_reset: What a clock that starts again does: continue or restart.
         metric_filter: Names, base names, globs, !globs; None: everything.
         names: Which names adapters log under: canonical, native or both.
+        aliases: The user's own names for metrics of adapters, by their native or canonical ones.
+        max_depth: How many levels of nested mappings are followed; None: 2 in adapters, all in `log_metrics`.
+        system_metrics: Whether figures of the machine are logged; a number: every so many seconds.
         finish_timeout_s: How long `finish` waits.
+        eval: How `get_callbacks` evaluates; None: not at all.
+        checkpoint: How it saves checkpoints; None: not at all.
+        video: How it records videos; None: not at all.
         quiet: No block at the start and the finish.
     """
 
@@ -55,14 +69,29 @@ class Settings(msgspec.Struct, kw_only=True, frozen=True):
     notes: str | None = None
     id: str | None = None
     dir: str = "rl_runs"
+    resume: bool | str = False
+    ranks: Literal["0", "all"] = "0"
     delivery: Literal["process", "thread", "offline", "disabled"] = "process"
     interval: str | int = "framework"
     clock: Literal["env_steps", "framework"] = "env_steps"
     on_step_reset: Literal["continue", "restart"] = "continue"
     metric_filter: tuple[str, ...] | None = None
     names: Literal["canonical", "native", "both"] = "canonical"
+    aliases: dict[str, str] | None = None
+    max_depth: int | None = None
+    system_metrics: bool | float = False
     finish_timeout_s: float = 60.0
+    eval: EvalSettings | None = None
+    checkpoint: CheckpointSettings | None = None
+    video: VideoSettings | None = None
     quiet: bool = False
+
+    @property
+    def system_metrics_s(self) -> float | None:
+        """Seconds between two samples of the machine's figures; None: there are none."""
+        if isinstance(self.system_metrics, bool):
+            return SYSTEM_METRICS_S if self.system_metrics else None
+        return self.system_metrics
 
 
 class Loaded(msgspec.Struct, kw_only=True, frozen=True):
@@ -110,6 +139,11 @@ def load(config: object, keywords: Mapping[str, Any], environ: Mapping[str, str]
     checked = {
         key: _CHECKS[key](places[key], value) for key, value in values.items() if value is not None or key in _NULLABLE
     }
+    others, misunderstood = callback_settings.of_others(whole)
+    for key in others:
+        if key not in values:
+            checked[key] = others[key]
+    notices += misunderstood
     settings = Settings(**checked)
     return Loaded(settings=settings, sinks=tuple(asked), config=whole, notices=tuple(notices))
 
@@ -181,6 +215,20 @@ def _folder(key: str, value: object) -> str:
     raise SettingsError(f"{key}: got {value!r}, may be the path of a folder")
 
 
+def _resume(key: str, value: object) -> bool | str:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, (str, os.PathLike)) and str(value).strip():
+        return "auto" if str(value).strip().lower() == "auto" else str(value)
+    raise SettingsError(f"{key}: got {value!r}, may be true, false, auto, a run directory or a run's id")
+
+
+def _ranks(key: str, value: object) -> str:
+    if value == 0 and not isinstance(value, bool):
+        return "0"
+    return _one_of(("0", "all"))(key, value)
+
+
 def _texts(key: str, value: object) -> tuple[str, ...]:
     if isinstance(value, str):
         return (value,)
@@ -229,12 +277,47 @@ def _seconds(key: str, value: object) -> float:
     raise SettingsError(f"{key}: got {value!r}, may be a number of seconds up to {LONGEST_S:,}")
 
 
+def _aliases(key: str, value: object) -> dict[str, str] | None:
+    if value is None:
+        return None
+    words = "may be a mapping of a metric's native or canonical name to the name it shall have"
+    if not isinstance(value, Mapping):
+        raise SettingsError(f"{key}: got {value!r}, {words}")
+    for native, alias in value.items():
+        if not isinstance(native, str) or not isinstance(alias, str) or not native.strip() or not alias.strip():
+            raise SettingsError(f"{key}: got {native!r}: {alias!r}, {words}")
+    return {native: alias.strip() for native, alias in value.items()}
+
+
+def _depth(key: str, value: object) -> int | None:
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= DEEPEST):
+        return value
+    raise SettingsError(f"{key}: got {value!r}, may be a number of levels from 0 to {DEEPEST}")
+
+
+def _system_metrics(key: str, value: object) -> bool | float:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, (int, float)) and SYSTEM_METRICS_LEAST_S <= value <= LONGEST_S:
+        return float(value)
+    raise SettingsError(
+        f"{key}: got {value!r}, may be true, false, or a number of seconds from {SYSTEM_METRICS_LEAST_S:g} to "
+        f"{LONGEST_S:,} between two samples"
+    )
+
+
 def _flag(key: str, value: object) -> bool:
     if isinstance(value, bool):
         return value
     if value in (0, 1):
         return bool(value)
     raise SettingsError(f"{key}: got {value!r}, may be true or false")
+
+
+def _callback(
+    kind: type[callback_settings.AnySettings],
+) -> Callable[[str, object], callback_settings.AnySettings | None]:
+    return functools.partial(callback_settings.parse, kind)
 
 
 _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
@@ -245,16 +328,24 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "notes": _text,
     "id": _id,
     "dir": _folder,
+    "resume": _resume,
+    "ranks": _ranks,
     "delivery": _one_of(DELIVERIES),
     "interval": _interval,
     "clock": _one_of(("env_steps", "framework")),
     "on_step_reset": _one_of(("continue", "restart")),
     "metric_filter": _filter,
     "names": _one_of(("canonical", "native", "both")),
+    "aliases": _aliases,
+    "max_depth": _depth,
+    "system_metrics": _system_metrics,
     "finish_timeout_s": _seconds,
+    "eval": _callback(EvalSettings),
+    "checkpoint": _callback(CheckpointSettings),
+    "video": _callback(VideoSettings),
     "quiet": _flag,
 }
-_NULLABLE: Final = frozenset({"name", "project", "group", "notes", "id", "metric_filter"})
+_NULLABLE: Final = frozenset({"name", "project", "group", "notes", "id", "metric_filter", "aliases", "max_depth"})
 
 
 def as_dict(settings: Settings) -> dict[str, Any]:

@@ -33,11 +33,12 @@ class TransientError(Exception):
 class RejectedError(Exception):
     """The store will never take these records, or (raised by `open`) this run.
 
-    From `write`, it says that everything else in the batch was handed over.
+    From `write`, it says that everything else in the batch was handed over; from `confirmed`, that the store has
+    refused what earlier batches handed over.
 
     Args:
         message: Why, in the store's words.
-        records: The refused ones; empty means the whole batch.
+        records: The refused ones; empty means the whole batch, and from `confirmed` none.
     """
 
     def __init__(self, message: str, records: Sequence[Record] = ()) -> None:
@@ -143,7 +144,12 @@ class Sink(Protocol):
         ...
 
     def confirmed(self) -> int:
-        """Returns the `seq` up to which the store itself has acknowledged everything handed over; 0 for nothing."""
+        """Returns the `seq` up to which the store itself has acknowledged everything handed over; 0 for nothing.
+
+        Raises:
+            RejectedError: The store took these records from `write` and has refused them since. They are no longer
+                owed, and it is asked again.
+        """
         ...
 
     def close(self, status: RunStatus | None, /) -> None:

@@ -36,6 +36,10 @@ class StepClock:
         at = self._read_adapters()
         return max(self._highest, 0) if at is None else at
 
+    def go_on_from(self, step: int) -> None:
+        """Counts on from `step`, the highest of an earlier part of the run."""
+        self._highest = max(self._highest, step)
+
     def pin(self, step: object) -> None:
         """Stamps step-less calls with `step` from now on; None lets them count up again."""
         self._pinned = None if step is None else self._checked(step)

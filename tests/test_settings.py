@@ -122,10 +122,19 @@ def test_keywords_go_before_variables_before_the_configuration() -> None:
         ("metric_filter", "[a, b]", ("a", "b")),
         ("tags", "a,b", ("a", "b")),
         ("delivery", "offline", "offline"),
+        ("aliases", '{"Info / x": mine}', {"Info / x": "mine"}),
+        ("max_depth", "3", 3),
+        ("system_metrics", "yes", True),
+        ("system_metrics", "30", 30.0),
     ],
 )
 def test_every_setting_can_be_a_variable(key: str, text: str, value: object) -> None:
     assert getattr(loaded(None, {f"RL_LOGGING_{key.upper()}": text}).settings, key) == value
+
+
+@pytest.mark.parametrize(("value", "seconds"), [(False, None), (True, 10.0), (None, None), (2, 2.0), (0.5, 0.5)])
+def test_system_metrics_are_off_or_have_an_interval(value: Any, seconds: float | None) -> None:
+    assert loaded({"rl_logging": {"system_metrics": value}}).settings.system_metrics_s == seconds
 
 
 def test_sinks_can_be_a_variable() -> None:
@@ -149,6 +158,13 @@ def test_sinks_can_be_a_variable() -> None:
         ({"metric_filter": [""]}, r"rl_logging\.metric_filter: got \[''\], may be a list of names"),
         ({"metric_filter": 3}, r"rl_logging\.metric_filter: got 3, may be a list of texts"),
         ({"tags": [{}]}, r"rl_logging\.tags"),
+        ({"aliases": ["a"]}, r"rl_logging\.aliases: got \['a'\], may be a mapping of a metric's native or canonical"),
+        ({"aliases": {"a": ""}}, r"rl_logging\.aliases: got 'a': '', may be a mapping"),
+        ({"aliases": {"a": 1}}, r"rl_logging\.aliases: got 'a': 1, may be a mapping"),
+        ({"max_depth": -1}, r"rl_logging\.max_depth: got -1, may be a number of levels from 0 to 32"),
+        ({"max_depth": True}, r"rl_logging\.max_depth: got True"),
+        ({"system_metrics": "often"}, r"rl_logging\.system_metrics: got 'often', may be true, false, or a number of s"),
+        ({"system_metrics": 0.01}, r"rl_logging\.system_metrics: got 0\.01"),
         ({"sinks": 5}, r"rl_logging\.sinks: got 5, may be \{name: options\} or a list of names"),
         ({"sinks": {"x": 5}}, r"rl_logging\.sinks\.x: got 5, may be a mapping"),
         ({"sinks": {"x": {"factory": 5}}}, r"rl_logging\.sinks\.x\.factory: got 5"),
@@ -217,7 +233,8 @@ ANYTHING = st.recursive(
 
 @given(ANYTHING)
 def test_no_value_of_a_setting_raises_anything_but_a_settings_error(value: Any) -> None:
-    for key in ("name", "tags", "interval", "delivery", "metric_filter", "sinks", "quiet", "id"):
+    keys = ("name", "tags", "interval", "delivery", "metric_filter", "sinks", "quiet", "id", "aliases", "max_depth")
+    for key in (*keys, "system_metrics"):
         told = ""
         try:
             load({"rl_logging": {key: value}}, {}, {})

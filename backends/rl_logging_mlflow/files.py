@@ -51,6 +51,7 @@ class FilesWriter:
         memory: Keeps names and who owns a path.
         ledger: Is told of names.
         adopted: True where the run is someone else's, whose tags are left as they are.
+        artifact_path: As in `Options`.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class FilesWriter:
         ledger: Ledger,
         *,
         adopted: bool,
+        artifact_path: str | None = None,
     ) -> None:
         self._run_dir = run_dir
         self._bundle_id = bundle_id
@@ -70,6 +72,7 @@ class FilesWriter:
         self._artifacts = artifacts
         self._memory = memory
         self._adopted = adopted
+        self._artifact_path = artifact_path
         self._image_keys = NameTable(clean_image_key, ledger, memory.kept.images)
         self._folders = NameTable(clean_path, ledger, memory.kept.files)
 
@@ -111,15 +114,15 @@ class FilesWriter:
     def artifact(self, record: Artifact) -> None:
         """Sends ``artifacts/<name>[/step_<n>]/<file>``, or a folder's files there; its type and metadata as a tag."""
         path = self._inside(record.path)
-        folder = f"artifacts/{self._stored(record.name, self._folders)}"
-        if record.step is not None:
-            folder += f"/step_{record.step}"
+        folder = self._artifact_folder(self._stored(record.name, self._folders), record.step)
         if path.is_dir():
             target = self._memory.claim(folder, "", record.seq)
         else:
             name = self._artifacts.clean(path.name)
-            stem, suffix = posixpath.splitext(name)
-            target = self._memory.claim(f"{folder}/{stem}", suffix, record.seq)
+            if self._artifact_path is not None and posixpath.basename(folder) == name:
+                folder = posixpath.dirname(folder)  # a file that is called what its folder would be
+            stem, suffix = posixpath.splitext(posixpath.join(folder, name))
+            target = self._memory.claim(stem, suffix, record.seq)
         self._artifacts.put(path, target)
         about = {"path": target, "type": record.type, **({"metadata": record.metadata} if record.metadata else {})}
         text = json.dumps(about, ensure_ascii=False, default=str)
@@ -133,6 +136,11 @@ class FilesWriter:
         if self._adopted:
             tags = {tag: value for tag, value in tags.items() if tag not in self._remote.tags}
         self._remote.set_tags(tags)
+
+    def _artifact_folder(self, name: str, step: int | None) -> str:
+        if self._artifact_path is not None:
+            return clean_path(self._artifact_path.format(name=name, step=step or 0))
+        return f"artifacts/{name}" if step is None else f"artifacts/{name}/step_{step}"
 
     def _stored(self, name: str, table: NameTable) -> str:
         if table.add([name]):

@@ -6,7 +6,6 @@ import json
 
 from rl_logging.records import Labels
 from rl_logging.sinks import Ledger
-from rl_logging_mlflow.names import clean_key
 from rl_logging_mlflow.opening import LABELS_TAG, MAX_TAG_LENGTH, label_tags
 from rl_logging_mlflow.remote import RemoteRun, asking
 
@@ -31,7 +30,7 @@ def write_labels(record: Labels, remote: RemoteRun, ledger: Ledger, fixed: froze
         if len(record.notes) > MAX_TAG_LENGTH:
             ledger.truncated("notes", f"{len(record.notes)} characters cut to {MAX_TAG_LENGTH}")
     if record.tags is not None:
-        before = {clean_key(label) for label in json.loads(remote.tags.get(LABELS_TAG, "[]"))}
+        before = set(label_tags(tuple(json.loads(remote.tags.get(LABELS_TAG, "[]"))))) - {LABELS_TAG}
         tags |= label_tags(record.tags) or {LABELS_TAG: "[]"}
         for key in sorted(before - set(tags) - fixed):
             if key in remote.tags:

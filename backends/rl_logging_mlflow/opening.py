@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 import re
+from collections import Counter
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ LABELS_TAG = "rl_logging.tags"
 MAX_TAG_LENGTH = 8000
 
 _LOCK_TIMEOUT_S = 60
+_PAIR = re.compile(r"(?P<key>[^:\s][^:]*):(?!//)(?P<value>.+)", re.DOTALL)
+_RESERVED = ("mlflow.", "rl_logging.")
 _ENDED = frozenset({"FINISHED", "FAILED", "KILLED"})
 
 
@@ -192,8 +195,19 @@ def _tags(context: SinkContext, options: Options) -> dict[str, str]:
 
 
 def label_tags(labels: tuple[str, ...]) -> dict[str, str]:
-    """Returns the tags that stand for the user's labels: one each, to filter by, and all of them in one."""
-    marks = {clean_key(label): mark for label, mark in tags_of(labels).items()}
+    """Returns the tags that stand for the user's labels: one each, to filter by, and all of them in one.
+
+    ``key:value`` becomes the tag ``key = value``; any other label, one of several with one key, and a key that is
+    MLflow's or ours, is ``label = true``.
+    """
+    pairs = [_PAIR.fullmatch(label) for label in labels]
+    keys = Counter(pair["key"] for pair in pairs if pair)
+    marks: dict[str, str] = {}
+    for label, pair in zip(labels, pairs, strict=True):
+        if pair and keys[pair["key"]] == 1 and not pair["key"].startswith(_RESERVED):
+            marks[clean_key(pair["key"])] = pair["value"]
+        else:
+            marks |= {clean_key(key): value for key, value in tags_of([label]).items()}
     return marks | {LABELS_TAG: json.dumps(labels, ensure_ascii=False)} if labels else {}
 
 

@@ -28,6 +28,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
             parent's own experiment, `parent_run_id`.
         experiment_id: The experiment's id instead of its name.
         artifact_location: Where a newly created experiment keeps its artifacts; None leaves it to the store.
+        artifact_path: Where, within the run's artifacts, the logged files go: a path with ``{name}`` and perhaps
+            ``{step}`` in it; None: ``artifacts/{name}/step_{step}``.
         run_name: The run's name in MLflow; None takes the logger's display name.
         run_id: A run to go on with, which is never ended from here.
         parent_run_id: The run to nest below.
@@ -39,6 +41,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     experiment: str | None = None
     experiment_id: str | None = None
     artifact_location: str | None = None
+    artifact_path: str | None = None
     run_name: str | None = None
     run_id: str | None = None
     parent_run_id: str | None = None
@@ -54,7 +57,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.convert(given, cls)
 
 
-_TEXT_KEYS = ("tracking_uri", "experiment", "artifact_location", "run_name", "run_id", "parent_run_id")
+_TEXT_KEYS = (
+    *("tracking_uri", "experiment", "artifact_location", "artifact_path", "run_name", "run_id", "parent_run_id"),
+)
 KEYS = (*_TEXT_KEYS, "experiment_id", "tags")
 
 
@@ -96,6 +101,12 @@ def _wrong_values(name: str, options: Mapping[str, Any]) -> list[str]:
         value = options.get(key)
         if isinstance(value, str) and value.strip() and not _RUN_ID.fullmatch(value):
             found.append(f"{name}.{key}: {value!r} is not a run's id (letters, digits, '_' and '-', 256 at most)")
+    path = options.get("artifact_path")
+    if isinstance(path, str) and path.strip() and not _is_path_pattern(path):
+        found.append(
+            f"{name}.artifact_path: {path!r} is not a relative path with {{name}}, and perhaps {{step}}, in it, such "
+            f"as 'artifacts/{{name}}/step_{{step}}'"
+        )
     uri = options.get("tracking_uri")
     if isinstance(uri, str):
         if uri.lower().startswith("sqlite:") and (":memory:" in uri or uri.rstrip("/").lower() == "sqlite:"):
@@ -117,6 +128,12 @@ def _wrong_values(name: str, options: Mapping[str, Any]) -> list[str]:
     elif tags is not None and not (isinstance(tags, Sequence) and _only_texts(tags)):
         found.append(f"{name}.tags: {tags!r} is neither a mapping of texts nor a list of texts")
     return found
+
+
+def _is_path_pattern(path: str) -> bool:
+    rest = path.replace("{name}", "").replace("{step}", "")
+    absolute = path.startswith("/") or ".." in path.split("/")
+    return "{name}" in path and not absolute and not {"{", "}"} & set(rest)
 
 
 def _only_texts(values: Sequence[object]) -> bool:

@@ -63,7 +63,14 @@ class MlflowSink:
         self._metrics = MetricsWriter(remote, memory, context.ledger)
         self._config = ConfigWriter(remote, artifacts, memory, context.ledger)
         self._files = FilesWriter(
-            context.run_dir, context.run_id, remote, artifacts, memory, context.ledger, adopted=self._adopted
+            context.run_dir,
+            context.run_id,
+            remote,
+            artifacts,
+            memory,
+            context.ledger,
+            adopted=self._adopted,
+            artifact_path=options.artifact_path,
         )
         self._remote = remote
         if known_id is not None and uris.is_file_store(options.tracking_uri):

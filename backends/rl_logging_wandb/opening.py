@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -10,12 +11,18 @@ from pathlib import Path
 from typing import Any, Final
 
 import wandb
+from pydantic import ValidationError
 from wandb.errors import AuthenticationError, CommError, UsageError
 
 from rl_logging.sinks import RejectedError, SinkContext, TransientError
 from rl_logging_wandb import values
 
 LOGIN: Final = "run 'wandb login' or set WANDB_API_KEY"
+
+_FOR_GOOD: Final = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG)
+"""What ails a folder until somebody mends it; a full disk or a lost mount may come right by itself."""
+
+KNOCK_TIMEOUT_S: Final = 5
 
 _TUNABLE: Final[Mapping[str, Any]] = {
     "init_timeout": 20.0,
@@ -51,9 +58,12 @@ def init_run(
     """
     offline = options["mode"] == "offline"
     given_tags = tags if tags is not None else tuple(options.get("tags") or context.tags)
+    prepare(Path(options["dir"]))
+    if not offline:
+        _knock(options)
     before = set(run_directories(options, run_id, offline=offline))
     try:
-        return wandb.init(
+        run = wandb.init(
             mode=options["mode"],
             # Offline there is nothing to resume from; wandb would only warn.
             resume=None if offline else "allow",
@@ -74,6 +84,45 @@ def init_run(
         for leftover in set(run_directories(options, run_id, offline=offline)) - before:
             shutil.rmtree(leftover, ignore_errors=True)
         raise sink_error(error) from error
+    if not Path(run.dir).resolve().is_relative_to(Path(options["dir"]).resolve()):
+        # Between the look and the start the folder was taken away, and the SDK went where nobody looks.
+        run.finish(exit_code=1)
+        raise TransientError(f"W&B could not write in {options['dir']} and went to {run.dir}")
+    return run
+
+
+def _knock(options: Mapping[str, Any]) -> None:
+    """Asks the server who we are, before a run is begun: wandb-core takes no second run of an id whose start failed.
+
+    Raises:
+        TransientError: There is no answer. Whatever is answered is for ``wandb.init`` to judge.
+    """
+    overrides = {"base_url": options["base_url"]} if options.get("base_url") else {}
+    try:
+        wandb.Api(overrides=overrides, timeout=KNOCK_TIMEOUT_S).default_entity  # noqa: B018
+    except Exception as error:  # the SDK has no error of its own for each thing that can happen here
+        if isinstance(error, CommError) and "did not respond in time" in str(error):
+            raise TransientError(f"W&B's server does not answer: {error}") from error
+
+
+def prepare(folder: Path) -> None:
+    """Makes the folder for W&B's files; where that cannot be, the SDK would silently take the temporary folder.
+
+    Raises:
+        RejectedError: It cannot be made or written.
+        TransientError: Not now.
+    """
+    hidden = folder / ".wandb"
+    probe = (hidden if hidden.is_dir() else folder / "wandb") / f".rl_logging-{os.getpid()}"
+    try:
+        probe.parent.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        message = f"W&B's folder {folder} cannot be written: {error}; say with 'dir' where it may"
+        if error.errno in _FOR_GOOD:
+            raise RejectedError(message) from error
+        raise TransientError(message) from error
 
 
 def run_directories(options: Mapping[str, Any], run_id: str, *, offline: bool) -> list[Path]:
@@ -92,6 +141,9 @@ def run_directories(options: Mapping[str, Any], run_id: str, *, offline: bool) -
 
 def sink_error(error: Exception) -> TransientError | RejectedError:
     """Returns what an error of ``wandb.init`` means to delivery."""
+    if isinstance(error, ValidationError):
+        wrong = (f"{'.'.join(map(str, found['loc']))}: {found['msg']}" for found in error.errors())
+        return RejectedError(f"wandb.Settings does not take what 'settings' has: {'; '.join(wrong)}")
     text = str(error)
     status = re.search(r"returned error (\d{3})", text)
     code = int(status[1]) if status else None

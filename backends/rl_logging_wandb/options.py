@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
-import importlib.metadata
 import re
 from collections.abc import Mapping
 from typing import Any, Final
+
+from rl_logging_wandb.version import installed, settings_fields
 
 MIN_SDK: Final = (0, 31)
 """The first version that can be told to flush an offline run's file in time; before, a row could be confirmed minutes
@@ -71,7 +72,7 @@ def check(name: str, options: Mapping[str, Any]) -> list[str]:
         options: The sink's section of the settings.
     """
     wrong = []
-    version = _sdk_version()
+    version = installed()
     if version is None:
         wrong.append(f"the '{name}' sink needs wandb: pip install 'rl-logging[wandb]'")
     elif _numbers(version) < MIN_SDK:
@@ -85,7 +86,10 @@ def check(name: str, options: Mapping[str, Any]) -> list[str]:
             wrong.append(f"{name}.{key}: {problem}")
     settings = options.get("settings")
     if isinstance(settings, Mapping):
-        wrong += [f"{name}.settings.{key}: {REFUSED_SETTINGS[key]}" for key in settings if key in REFUSED_SETTINGS]
+        for key in settings:
+            problem = _setting_problem(key)
+            if problem is not None:
+                wrong.append(f"{name}.settings.{key}: {problem}")
     return wrong
 
 
@@ -132,19 +136,20 @@ def _problem(key: str, value: Any) -> str | None:
     return None
 
 
+def _setting_problem(key: str) -> str | None:
+    if key in REFUSED_SETTINGS:
+        return REFUSED_SETTINGS[key]
+    fields = settings_fields()
+    if not fields or key in fields:
+        return None
+    return f"wandb {installed()} has no such setting{near(str(key), tuple(sorted(fields)))}"
+
+
 def _id_problem(value: str) -> str | None:
     bad = sorted(set(value) & set(_ID_FORBIDDEN))
     if bad or value != value.strip() or len(value) > 128:
         return f"{value!r} is not a run id: at most 128 characters, no outer blanks, none of {_ID_FORBIDDEN}"
     return None
-
-
-def _sdk_version() -> str | None:
-    # Not `find_spec`: W&B leaves folders called "wandb" in working directories, which it takes for the package.
-    try:
-        return importlib.metadata.version("wandb")
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import logging
+import subprocess
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 import wandb
-from wandb.sdk.mailbox import HandleAbandonedError, MailboxClosedError
 
 from rl_logging.records import Record, RunStatus
 from rl_logging.sinks import RejectedError, SinkContext, TransientError
-from rl_logging_wandb import opening, service, values
-from rl_logging_wandb.stores import OfflineStore, OnlineStore, without_internals
-from rl_logging_wandb.writer import Check, RunWriter, kinds
+from rl_logging_wandb import opening, rows, sdk, service, values
+from rl_logging_wandb.core_log import CoreLog
+from rl_logging_wandb.stores import Check, OfflineStore, OnlineStore, without_internals
+from rl_logging_wandb.uploads import RefusedError
+from rl_logging_wandb.writer import RunWriter, kinds
 
 _log = logging.getLogger("rl_logging.wandb")
 
@@ -29,8 +31,6 @@ SETTLE_TIMEOUT_S: Final = 10.0
 
 EXIT_CODES: Final[Mapping[RunStatus, int]] = {"finished": 0, "failed": 1, "killed": 255}
 """What W&B reads a run's state from; 255 is what its own client sends after Ctrl-C."""
-
-SERVICE_GONE: Final = (ConnectionError, HandleAbandonedError, MailboxClosedError)
 
 
 class _Owed(msgspec.Struct, frozen=True):
@@ -54,10 +54,12 @@ class WandbSink:
         self._offline = options["mode"] == "offline"
         self._state: dict[str, Any] = {}
         self._run: wandb.Run | None = None
+        self._core: subprocess.Popen[bytes] | None = None
         self._store: OfflineStore | OnlineStore
         self._writer: RunWriter
         self._owed: deque[_Owed] = deque()
         self._refused: dict[int, str] = {}
+        self._refused_late: list[tuple[Record, str]] = []
         self._handed_over = 0
         self._confirmed = 0
         self._lost = False
@@ -73,6 +75,7 @@ class WandbSink:
         run_id = str((state or {}).get("id") or self._options.get("id") or self._context.run_id)
         service.acquire(run_id)
         try:
+            service.wait_for_the_end_of((state or {}).get("core"))
             opened = self._open_offline(run_id, state) if self._offline else self._open_online(run_id, state)
             run = self._need_run()
             # Hidden: it is the charts' axis, not one of them. Named first, "*" does not fall upon it.
@@ -81,6 +84,8 @@ class WandbSink:
         except BaseException:
             service.release(run_id)
             raise
+        self._core = sdk.core_process()
+        opened["core"] = service.identity()
         self._writer = RunWriter(run, self._store, self._context, self._options, opened["base"])
         self._state = opened
         return opened
@@ -94,43 +99,65 @@ class WandbSink:
         """
         if self._lost:
             self._open_again()
-        if len(self._owed) > MAX_UNCONFIRMED and self.confirmed() < self._handed_over - MAX_UNCONFIRMED:
-            raise TransientError(f"W&B has not acknowledged {len(self._owed)} records yet", retry_after_s=1.0)
-        for record in batch:
-            if record.seq > self._handed_over:
-                try:
-                    self._hand_over(record)
-                except (FileNotFoundError, ValueError, TypeError) as error:
-                    self._refused[record.seq] = f"{record.kind} {getattr(record, 'name', record.seq)}: {error}"
-                self._handed_over = record.seq
+        if len(self._owed) > MAX_UNCONFIRMED:
+            self._look()
+            if len(self._owed) > MAX_UNCONFIRMED:
+                raise TransientError(f"W&B has not acknowledged {len(self._owed)} records yet", retry_after_s=1.0)
+        refused = self._hand_over([record for record in batch if record.seq > self._handed_over], self._owed)
         # A batch cut short by a TransientError comes again, and with it those refused the first time.
+        self._refused |= {record.seq: reason for record, reason in refused}
+        if self._lost:
+            raise TransientError("wandb-core is gone", retry_after_s=0.5)
         rejected = [record for record in batch if record.seq in self._refused]
         if rejected:
             raise RejectedError("; ".join(dict.fromkeys(self._refused.pop(r.seq) for r in rejected)), rejected)
 
     def confirmed(self) -> int:
-        """Returns the `seq` up to which the offline files, or the server, have everything handed over."""
+        """Returns the `seq` up to which the offline files, or the server, have everything handed over.
+
+        Raises:
+            TransientError: wandb-core is gone.
+            RejectedError: The server took these with their batch and has refused them since.
+        """
         if self._owed and not self._closed:
-            self._store.refresh()
-            self._settle()
+            if self._lost or (self._core is not None and self._core.poll() is not None):
+                self._open_again()
+            self._look()
+        if self._refused_late:
+            late, self._refused_late = self._refused_late, []
+            raise RejectedError("; ".join(dict.fromkeys(reason for _, reason in late)), [record for record, _ in late])
         return self._confirmed
 
     def close(self, status: RunStatus | None, /) -> None:
-        """Ends the run with `status`; None leaves it unended, for a later open to go on."""
+        """Ends the run with `status`; None leaves it unended, for a later open to go on.
+
+        Raises:
+            TransientError: wandb-core is gone and there is no other now; a run that is only let go is let go anyway.
+        """
         if self._closed or self._run is None:
             return
         try:
             if self._lost:
                 self._open_again()
-            self._end(status)
-        except SERVICE_GONE:
-            # Some records were taken and then lost with wandb-core; there is one more try in a new one.
-            self._open_again()
-            self._end(status)
-        finally:
-            self._wait_until_settled()
-            self._closed = True
-            service.release(self._state["id"])
+            try:
+                self._end(status)
+            except sdk.SERVICE_GONE:
+                # Some records were taken and then lost with wandb-core; there is one more try in a new one.
+                self._open_again()
+                self._end(status)
+        except TransientError:
+            if status is not None:
+                raise
+            _log.warning("run %s is let go without wandb-core", self._state["id"], exc_info=True)
+        except BaseException:
+            self._release()
+            raise
+        self._wait_until_settled()
+        self._release()
+
+    def _release(self) -> None:
+        self._closed = True
+        service.release(self._state["id"])
 
     def _open_offline(self, run_id: str, state: Mapping[str, Any] | None) -> dict[str, Any]:
         found = opening.run_directories(self._options, run_id, offline=True)
@@ -172,7 +199,8 @@ class WandbSink:
         self._run = run = opening.init_run(self._context, self._options, run_id)
         path = f"{run.entity}/{run.project}/{run.id}"
         last_step = int(run.starting_step) - 1
-        self._store = OnlineStore(path, run.settings.base_url, last_step, self._context.ledger.warn)
+        core_log = CoreLog(sdk.core_log(run))
+        self._store = OnlineStore(path, run.settings.base_url, last_step, core_log, self._context.ledger.warn)
         self._store.config = without_internals(dict(run.config))
         return {
             "id": run_id,
@@ -186,43 +214,85 @@ class WandbSink:
             raise RuntimeError("the W&B sink was used before open()")
         return self._run
 
-    def _hand_over(self, record: Record) -> None:
-        try:
-            check = self._writer.hand_over(record)
-        except SERVICE_GONE as error:
-            self._lost = True
-            raise TransientError(f"wandb-core is gone: {error}", retry_after_s=0.5) from error
-        self._owed.append(_Owed(record, check))
+    def _hand_over(self, records: Iterable[Record], owed: deque[_Owed]) -> list[tuple[Record, str]]:
+        """Hands `records` over and adds them to `owed`, until wandb-core is found to be gone.
 
-    def _settle(self) -> None:
-        while self._owed and self._owed[0].is_stored():
-            self._confirmed = self._owed.popleft().record.seq
-        if not self._owed:
-            # Rejected records are nobody's debt.
-            self._confirmed = self._handed_over
+        Returns:
+            Those that are refused, and why.
+        """
+        refused = []
+        for part in rows.parts(records, self._writer.has_row, self._context.ledger):
+            taken: Sequence[Record] = part.records if isinstance(part, rows.Row) else (part,)
+            try:
+                check = self._writer.hand_over(part)
+            except sdk.SERVICE_GONE as error:
+                _log.warning("wandb-core is gone: %r", error)
+                self._lost = True
+                break
+            except (FileNotFoundError, ValueError, TypeError) as error:
+                refused += [(record, _told(record, error)) for record in taken]
+            else:
+                owed.extend(_Owed(record, check) for record in taken)
+            self._handed_over = max(self._handed_over, taken[-1].seq)
+        return refused
+
+    def _look(self) -> None:
+        """Finds out what of the owed is stored, or refused."""
+        self._store.refresh()
+        try:
+            while self._owed:
+                entry = self._owed[0]
+                try:
+                    if not entry.is_stored():
+                        return
+                    self._confirmed = entry.record.seq
+                except RefusedError as error:
+                    self._refused_late.append((entry.record, _told(entry.record, error)))
+                self._owed.popleft()
+        except sdk.SERVICE_GONE as error:  # in sending again what was not taken
+            _log.warning("wandb-core is gone: %r", error)
+            self._lost = True
+            return
+        # Rejected records are nobody's debt.
+        self._confirmed = self._handed_over
 
     def _open_again(self) -> None:
+        """Goes on in a new wandb-core, and hands over anew what is owed.
+
+        Raises:
+            TransientError: That does not work now; nothing is forgotten.
+        """
         _log.warning("wandb-core ended; run %s goes on in a new one", self._state["id"])
+        self._lost = True
         service.release(self._state["id"])
-        self.open(self._state)
+        try:
+            self.open(self._state)
+        except RejectedError as error:
+            # It was taken before: what is handed over stays owed, whatever has become of the credentials.
+            raise TransientError(str(error)) from error
         self._lost = False
-        owed, self._owed = self._owed, deque()
-        for entry in owed:
-            self._hand_over(entry.record)
+        owed: deque[_Owed] = deque()
+        refused = self._hand_over([entry.record for entry in self._owed], owed)
+        if self._lost:
+            raise TransientError("wandb-core is gone again", retry_after_s=0.5)
+        self._refused_late += refused
+        self._owed = owed
 
     def _end(self, status: RunStatus | None) -> None:
         run = self._need_run()
         if status is None:
             self._wait_until_settled()
-            _let_go(run)
+            sdk.let_go(run, self._context.ledger.warn)
         else:
             run.finish(exit_code=EXIT_CODES[status])
             self._wait_for_the_end_record()
 
     def _wait_until_settled(self) -> None:
         deadline = time.monotonic() + SETTLE_TIMEOUT_S
-        while self.confirmed() < self._handed_over and time.monotonic() < deadline:
+        self._look()
+        while self._owed and not self._lost and time.monotonic() < deadline:
             time.sleep(0.05)
+            self._look()
 
     def _wait_for_the_end_record(self) -> None:
         """Waits until an offline run's end is on disk; `finish` returns when wandb-core has merely taken it."""
@@ -240,21 +310,5 @@ class WandbSink:
             )
 
 
-def _let_go(run: wandb.Run) -> None:
-    """Ends the SDK's part of `run` and sends no exit record: W&B takes it for one that may go on.
-
-    The SDK has no public way to do this, `finish` always ends the run too.
-    """
-    run._is_finished = True
-    library = run._wl
-    if library is None:
-        return
-    library.remove_active_run(run)
-    if run._run_status_checker is not None:
-        run._run_status_checker.stop()
-    if run._run_messages is not None:
-        # Its last message comes with the exit that is not sent.
-        run._run_messages.stop(timeout=0)
-    for hook in run._teardown_hooks:
-        hook.call()
-    library.assert_service().inform_finish(run_id=run.id)
+def _told(record: Record, error: Exception) -> str:
+    return f"{record.kind} {getattr(record, 'name', record.seq)}: {error}"

@@ -12,14 +12,24 @@ from typing import Any, Final, Protocol
 import wandb
 from wandb.proto import wandb_internal_pb2 as pb
 
+from rl_logging_wandb.core_log import CoreLog
 from rl_logging_wandb.transaction_log import TransactionLog
+from rl_logging_wandb.uploads import ArtifactUpload, FileUpload
 
 _log = logging.getLogger("rl_logging.wandb")
 
 POLL_INTERVAL_S: Final = 1.0
 """Least time between two questions to the server."""
 
+FAILED_INTERVAL_S: Final = 5.0
+"""The same after one that was not answered, which can take `API_TIMEOUT_S` for each of up to three requests."""
+
 API_TIMEOUT_S: Final = 5
+
+UNANSWERED_WARN_S: Final = 60.0
+
+Check = Callable[[], bool]
+"""Says whether something is stored; raises `uploads.RefusedError` if it never will be."""
 
 
 class Store(Protocol):
@@ -27,15 +37,21 @@ class Store(Protocol):
 
     Attributes:
         last_step: The highest ``_step`` that is stored, -1 for none; rows are stored in order.
-        config: The stored config's top-level keys.
-        tags: The stored tags.
-        notes: The stored notes, None for none.
     """
 
     last_step: int
-    config: dict[str, Any]
-    tags: tuple[str, ...]
-    notes: str | None
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The stored config's top-level keys."""
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The stored tags."""
+
+    @property
+    def notes(self) -> str | None:
+        """The stored notes, None for none."""
 
     def refresh(self) -> None:
         """Looks anew, unless it did so a moment ago."""
@@ -43,8 +59,25 @@ class Store(Protocol):
     def has_file(self, name: str, size: int) -> bool:
         """Says whether the run has the file `name` of `size` bytes."""
 
-    def has_artifact(self, artifact: wandb.Artifact) -> bool:
-        """Says whether an artifact of the same content is stored with this run."""
+    def file(self, path: Path, name: str, send: Callable[[], object]) -> Check:
+        """Returns how to find out whether the run has the file `name`, which was handed over.
+
+        Args:
+            path: The local file.
+            name: Its name in the run.
+            send: Hands it over again.
+        """
+
+    def artifact(self, make: Callable[[], wandb.Artifact], send: Callable[[wandb.Artifact], wandb.Artifact]) -> Check:
+        """Hands an artifact over unless it is stored with this run.
+
+        Args:
+            make: Makes it.
+            send: Hands it over.
+
+        Returns:
+            How to find out whether it is stored.
+        """
 
 
 class OfflineStore:
@@ -87,9 +120,17 @@ class OfflineStore:
         """Says whether the log names the file, which W&B copies before it does so."""
         return name in self._files
 
-    def has_artifact(self, artifact: wandb.Artifact) -> bool:
-        """Says whether the log names an artifact of this content."""
-        return artifact.digest in self._digests
+    def file(self, path: Path, name: str, send: Callable[[], object]) -> Check:
+        """See `Store.file`."""
+        return lambda: name in self._files
+
+    def artifact(self, make: Callable[[], wandb.Artifact], send: Callable[[wandb.Artifact], wandb.Artifact]) -> Check:
+        """See `Store.artifact`; one of equal content is the same."""
+        artifact = make()
+        digest = artifact.digest
+        if digest not in self._digests:
+            send(artifact)
+        return lambda: digest in self._digests
 
     def _take(self, record: pb.Record) -> None:
         kind = record.WhichOneof("record_type")
@@ -123,32 +164,71 @@ class OnlineStore:
         path: ``entity/project/id``.
         base_url: The server.
         last_step: The highest stored ``_step`` when the run was opened, -1 for none.
+        core_log: What wandb-core says of uploads.
         warn: Takes a sentence for the user.
     """
 
-    def __init__(self, path: str, base_url: str, last_step: int, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self, path: str, base_url: str, last_step: int, core_log: CoreLog, warn: Callable[[str], None]
+    ) -> None:
         self.last_step = last_step
-        self.config: dict[str, Any] = {}
-        self.tags: tuple[str, ...] = ()
-        self.notes: str | None = None
+        self._config: dict[str, Any] = {}
+        self._tags: tuple[str, ...] = ()
+        self._notes: str | None = None
+        self._fields_wanted = False
         self._path = path
         self._base_url = base_url
+        self._core_log = core_log
         self._warn = warn
         self._api: wandb.Api | None = None
-        self._asked_at = -POLL_INTERVAL_S
+        self._run: Any = None
+        self._ask_at = 0.0
+        self._answered_at = time.monotonic()
         self._wanted: set[str] = set()
         self._files: dict[str, int] = {}
-        self._failed: set[str] = set()
+
+    # Whoever looks at these wants them fresh the next time; otherwise the server is asked for the rows alone.
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The stored config's top-level keys."""
+        self._fields_wanted = True
+        return self._config
+
+    @config.setter
+    def config(self, config: dict[str, Any]) -> None:
+        self._config = config
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The stored tags."""
+        self._fields_wanted = True
+        return self._tags
+
+    @property
+    def notes(self) -> str | None:
+        """The stored notes, None for none."""
+        self._fields_wanted = True
+        return self._notes
 
     def refresh(self) -> None:
-        """Asks the server; where that fails, what is known stays, and the next call asks again."""
-        if time.monotonic() - self._asked_at < POLL_INTERVAL_S:
+        """Asks the server; where that fails, what is known stays, and a later call asks again."""
+        if time.monotonic() < self._ask_at:
             return
         try:
             self._ask()
         except Exception as error:  # any failure of the SDK means only that nothing new is known
             _log.info("asking W&B what it has of %s failed: %s", self._path, error)
-        self._asked_at = time.monotonic()
+            now = time.monotonic()
+            self._ask_at = now + FAILED_INTERVAL_S
+            if now - self._answered_at > UNANSWERED_WARN_S:
+                self._warn(
+                    f"W&B does not say what it has of {self._path}: {type(error).__name__}; what was sent stays owed "
+                    "until it does"
+                )
+        else:
+            self._answered_at = time.monotonic()
+            self._ask_at = self._answered_at + POLL_INTERVAL_S
 
     def has_file(self, name: str, size: int) -> bool:
         """Says whether the server has the whole file; a name it was not yet asked for, it will be asked next time."""
@@ -158,37 +238,30 @@ class OnlineStore:
         self._wanted.add(name)
         return False
 
-    def has_artifact(self, artifact: wandb.Artifact) -> bool:
-        """Says whether the server has committed the artifact; what was not handed over in this process, it has not."""
-        if not artifact.is_draft():
-            return True
-        key = f"{artifact.name}@{artifact.digest}"
-        if key in self._failed:
-            return False
-        try:
-            artifact.wait(timeout=0)
-        except Exception as error:
-            if type(error) is ValueError:
-                # So the SDK gives the server's words on an upload that failed for good. All else means: not there
-                # yet, not handed over yet (an AttributeError), or the server is away.
-                self._failed.add(key)
-                self._warn(f"W&B did not take the artifact {artifact.name}: {error}")
-            _log.debug("W&B does not say that it has the artifact %s: %r", artifact.name, error)
-            return False
-        return True
+    def file(self, path: Path, name: str, send: Callable[[], object]) -> Check:
+        """See `Store.file`; what wandb-core gives up is sent again."""
+        size = path.stat().st_size
+        self.has_file(name, size)  # so that it is asked for from the first time on
+        return FileUpload(path, send, lambda: self.has_file(name, size), self._core_log).is_stored
+
+    def artifact(self, make: Callable[[], wandb.Artifact], send: Callable[[wandb.Artifact], wandb.Artifact]) -> Check:
+        """See `Store.artifact`; sent again, one of equal content stays one version."""
+        return ArtifactUpload(make, send, self._core_log).is_stored
 
     def _ask(self) -> None:
         if self._api is None:
             self._api = wandb.Api(overrides={"base_url": self._base_url}, timeout=API_TIMEOUT_S)
-        else:
+        if self._run is None or self._fields_wanted or self._wanted:
+            # The SDK keeps what it was answered.
             self._api.flush()
-        run = self._api.run(self._path)
-        self.last_step = max(self.last_step, int(run.lastHistoryStep))
-        self.config = dict(run.config)
-        self.tags = tuple(run.tags or ())
-        self.notes = run.notes or None
+            self._run = self._api.run(self._path)
+            self._config = dict(self._run.config)
+            self._tags = tuple(self._run.tags or ())
+            self._notes = self._run.notes or None
+            self._fields_wanted = False
         if self._wanted:
-            self._files.update({file.name: int(file.size) for file in run.files(sorted(self._wanted))})
+            self._files.update({file.name: int(file.size) for file in self._run.files(sorted(self._wanted))})
+        self.last_step = max(self.last_step, int(self._run.lastHistoryStep))
 
 
 def _step_of(history: pb.HistoryRecord) -> int:

@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,9 @@ import wandb
 
 from rl_logging.records import Artifact, Config, Environment, Image, Labels, Metrics, Model, Record, Video
 from rl_logging.sinks import SinkContext
-from rl_logging_wandb import artifacts, values
-from rl_logging_wandb.stores import Store
-
-Check = Callable[[], bool]
+from rl_logging_wandb import artifacts, sdk, values
+from rl_logging_wandb.rows import Row
+from rl_logging_wandb.stores import Check, Store
 
 
 class RunWriter:
@@ -45,8 +44,12 @@ class RunWriter:
         self._tags: tuple[str, ...] | None = None
         self._notes: str | None = None
 
-    def hand_over(self, record: Record) -> Check:
-        """Gives `record` to W&B, unless it has it already.
+    def has_row(self, record: Record) -> bool:
+        """Says whether W&B has the row of `record`: rows are stored in order, under their last record's `seq`."""
+        return self._store.last_step >= self._base + record.seq
+
+    def hand_over(self, part: Record | Row) -> Check:
+        """Gives a record, or several as a row, to W&B, unless it has it already.
 
         Returns:
             A function that says whether W&B has it.
@@ -55,24 +58,25 @@ class RunWriter:
             FileNotFoundError: What the record points to is gone.
             ValueError: W&B does not take it.
         """
-        if isinstance(record, Metrics):
-            return self._log_row(record, record.values)
-        if isinstance(record, (Image, Video)):
-            return self._log_media(record)
-        if isinstance(record, Config):
-            return self._update_config(record)
-        if isinstance(record, (Model, Artifact)):
-            return self._log_artifact(record)
-        if isinstance(record, Environment):
-            return self._log_environment(record)
-        if isinstance(record, Labels):
-            return self._set_labels(record)
-        raise ValueError(f"W&B has no place for a record of kind '{record.kind}'")
+        if isinstance(part, Row):
+            return self._log_row(part.last, part.values)
+        if isinstance(part, Metrics):
+            return self._log_row(part, values.row(part.values, part.step, self._context.ledger))
+        if isinstance(part, (Image, Video)):
+            return self._log_media(part)
+        if isinstance(part, Config):
+            return self._update_config(part)
+        if isinstance(part, (Model, Artifact)):
+            return self._log_artifact(part)
+        if isinstance(part, Environment):
+            return self._log_environment(part)
+        if isinstance(part, Labels):
+            return self._set_labels(part)
+        raise ValueError(f"W&B has no place for a record of kind '{part.kind}'")
 
-    def _log_row(self, record: Record, given: Mapping[str, Any]) -> Check:
+    def _log_row(self, record: Record, row: Mapping[str, Any]) -> Check:
         step = self._base + record.seq
         if self._store.last_step < step:
-            row = values.row(given, record.step, self._context.ledger)
             # Without `commit` a row would be written only when the next one comes.
             self._run.log({**row, "_timestamp": record.time}, step=step, commit=True)
         return lambda: self._store.last_step >= step
@@ -88,15 +92,15 @@ class RunWriter:
             media = wandb.Image(str(path), caption=record.caption)
         else:
             media = wandb.Video(str(path), format=path.suffix[1:], caption=record.caption)
-        key = next(iter(values.row({record.name: media}, None, self._context.ledger)))
-        step = self._base + record.seq
+        row = values.row({record.name: media}, record.step, self._context.ledger)
+        key = next(iter(row))
         # Bound here, the file's name follows from the step: a repair uploads to the name that the stored row gives.
-        media.bind_to_run(self._run, key, step)
-        stored = Path(media._path)
-        name, size = stored.relative_to(self._run.dir).as_posix(), stored.stat().st_size
-        row_is_there = self._log_row(record, {key: media})
-        self._store.has_file(name, size)  # so that it is asked for from the first time on
-        return lambda: row_is_there() and self._store.has_file(name, size)
+        stored = sdk.bind(media, self._run, key, self._base + record.seq, self._context.ledger.warn)
+        row_is_there = self._log_row(record, row)
+        if stored is None:
+            return row_is_there
+        file_is_there = self._file(stored)
+        return lambda: row_is_there() and file_is_there()
 
     def _update_config(self, record: Config) -> Check:
         given = {
@@ -117,28 +121,37 @@ class RunWriter:
         return all(self._store.config.get(key, absent) == self._config[key] for key in keys)
 
     def _log_artifact(self, record: Model | Artifact) -> Check:
-        artifact = artifacts.make(record, self._context.run_dir, self._run.id, self._context.ledger)
-        if self._store.has_artifact(artifact):
-            return lambda: True
-        logged = self._run.log_artifact(artifact, aliases=artifacts.aliases_of(record, self._context.ledger))
-        return lambda: self._store.has_artifact(logged)
+        ledger = self._context.ledger
+        aliases = artifacts.aliases_of(record, ledger)
+        return self._store.artifact(
+            lambda: artifacts.make(record, self._context.run_dir, self._run.id, ledger),
+            lambda artifact: self._run.log_artifact(artifact, aliases=aliases),
+        )
 
     def _log_environment(self, record: Environment) -> Check:
         folder = Path(self._run.dir)
-        sizes = {}
+        files = []
         for relative in (record.path, record.patch):
             if relative is not None:
-                target = folder / Path(relative).name
-                shutil.copyfile(self._context.run_dir / relative, target)
-                sizes[target.name] = target.stat().st_size
-        metadata = folder / "wandb-metadata.json"
-        metadata.write_text(json.dumps(self._metadata(record.facts), indent=2), encoding="utf-8")
-        sizes[metadata.name] = metadata.stat().st_size
-        missing = [name for name, size in sizes.items() if not self._store.has_file(name, size)]
-        for name in missing:
-            self._run.save(str(folder / name), base_path=str(folder), policy="now")
-        self._set_commit(record.facts)
-        return lambda: all(self._store.has_file(name, size) for name, size in sizes.items())
+                files.append(folder / Path(relative).name)
+                shutil.copyfile(self._context.run_dir / relative, files[-1])
+        files.append(folder / "wandb-metadata.json")
+        files[-1].write_text(json.dumps(self._metadata(record.facts), indent=2), encoding="utf-8")
+        for file in files:
+            if not self._store.has_file(file.name, file.stat().st_size):
+                self._save(file)
+        if "git_commit" in record.facts:
+            commit, remote = record.facts["git_commit"], record.facts.get("git_remote")
+            sdk.set_commit(self._run, commit, remote, self._context.ledger.warn)
+        checks = [self._file(file) for file in files]
+        return lambda: all(check() for check in checks)
+
+    def _file(self, file: Path) -> Check:
+        name = file.relative_to(self._run.dir).as_posix()
+        return self._store.file(file, name, lambda: self._save(file))
+
+    def _save(self, file: Path) -> None:
+        self._run.save(str(file), base_path=self._run.dir, policy="now")
 
     def _metadata(self, facts: Mapping[str, str]) -> dict[str, Any]:
         """Returns what W&B's overview shows of a program, as its own client would say it in the training process."""
@@ -158,15 +171,6 @@ class RunWriter:
         if self._context.live:
             metadata |= {"os": platform.platform(), "cpu_count_logical": os.cpu_count()}
         return {key: value for key, value in metadata.items() if value}
-
-    def _set_commit(self, facts: Mapping[str, str]) -> None:
-        if "git_commit" not in facts:
-            return
-        # A run's commit comes from its settings, which the SDK fills in at the start from its own directory; setting
-        # the tags to what they are sends the run's fields again. The public `settings` is a copy.
-        self._run._settings.git_commit = facts["git_commit"]
-        self._run._settings.git_remote_url = facts.get("git_remote")
-        self._run.tags = tuple(self._run.tags or ())
 
     def _set_labels(self, record: Labels) -> Check:
         if record.tags is not None:

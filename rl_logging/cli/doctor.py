@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Final, Literal
 
 import click
-import filelock
 import msgspec
 from rich.console import Console
 
@@ -23,6 +22,7 @@ from rl_logging import plugins
 from rl_logging.config import SettingsError
 from rl_logging.entries import EntryError, make_entry
 from rl_logging.hookspecs import Surroundings
+from rl_logging.locks import Lock
 from rl_logging.logger import ExperimentLogger
 from rl_logging.settings import Loaded, load
 from rl_logging.sink_settings import SinkSettings
@@ -127,20 +127,15 @@ def _folder(folder: Path) -> Iterator[Finding]:
     there = next(path for path in (folder, *folder.parents) if path.is_dir())
     try:
         scratch = tempfile.TemporaryDirectory(prefix=".rl-logging-doctor-", dir=there)
-        with scratch, filelock.FileLock(Path(scratch.name) / "lock", timeout=0):
-            pass
-    except NotImplementedError:
-        yield Finding(
-            "run directories", "note", f"{folder}: the file system has no locks; have one program log to a run"
-        )
+        with scratch, Lock(Path(scratch.name) / "a.lock").wait() as held:
+            native = held.native
     except OSError as error:
         yield Finding("run directories", "bad", f"{folder} cannot be written ({error.strerror}): set rl_logging.dir")
         return
-    else:
-        yield Finding("run directories", "good", f"{folder} can be written")
+    words = "can be written" if native else "can be written; it has no file locks, so a lease stands for them"
+    yield Finding("run directories", "good" if native else "note", f"{folder} {words}")
     free = shutil.disk_usage(there).free
-    words = f"{free / 1e9:,.1f} GB free"
-    yield Finding("disk", "good" if free >= LEAST_FREE_BYTES else "bad", words)
+    yield Finding("disk", "good" if free >= LEAST_FREE_BYTES else "bad", f"{free / 1e9:,.1f} GB free")
 
 
 def _destination(sink: SinkSettings, loaded: Loaded) -> Finding:

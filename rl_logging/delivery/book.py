@@ -43,6 +43,15 @@ class Book:
             self.state = self._file.load()
             self._ours = True
 
+    def follow(self, note: str) -> bool:
+        """Reads and tells what another process has delivered, with a `note`; True where it has got any further."""
+        with self._lock:
+            before, self.state = self.state.confirmed, self._file.load()
+            moved = self.state.confirmed > before
+            self.state.phase, self.state.last_error = "waiting", note
+            self._tell(self.state)
+            return moved
+
     def save(self) -> None:
         """Keeps the state now and tells it; before `take` it is another process's, and is only told."""
         with self._lock:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections import deque
+from collections.abc import Container
 
 from rl_logging.destination import DestinationState
 
@@ -42,6 +43,16 @@ class Cursor:
         """Notes what became of the next record."""
         self._pending.append((seq, outcome))
         self._handed += outcome is Outcome.HANDED
+
+    def refuse(self, seqs: Container[int]) -> list[int]:
+        """Notes that the store refuses what it was handed earlier; returns the seqs that this is true of."""
+        refused = []
+        for index, (seq, outcome) in enumerate(self._pending):
+            if outcome is Outcome.HANDED and seq in seqs:
+                self._pending[index] = (seq, Outcome.REFUSED)
+                self._handed -= 1
+                refused.append(seq)
+        return refused
 
     def settle(self, confirmed: int) -> bool:
         """Moves on to what the store has confirmed; True where that was any further."""

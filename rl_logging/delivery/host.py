@@ -11,7 +11,7 @@ from typing import TypeVar
 from rl_logging import plugins
 from rl_logging.bundle import Bundle, SinkEntry
 from rl_logging.delivery.worker import DestinationWorker
-from rl_logging.destination import DestinationState
+from rl_logging.destination import DestinationState, destinations
 from rl_logging.secrets import restore
 from rl_logging.sinks import Sink, SinkContext
 
@@ -48,7 +48,7 @@ class BundleDelivery:
         patience_s: float = 60.0,
     ) -> None:
         if entries is None:
-            entries = [entry for entry in bundle.manifest.sinks if not entry.live]
+            entries = [entry for entry in destinations(bundle) if not entry.live]
         objects = objects or {}
         self.bundle = bundle
         self.workers = [

@@ -1,7 +1,8 @@
 """What the delivery process tells its training process, said by a thread of its own.
 
 Nobody may be listening: the training process is gone, and a worker it has forked keeps the pipe open. Then the pipe
-fills up, and only this thread waits for it. Of a destination's states only the latest is kept to be said.
+fills up, and only this thread waits for it. Of a destination's states, and of a run's samples of the machine, only the
+latest is kept to be said.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import itertools
 import threading
 from typing import BinaryIO
 
-from rl_logging.messages import Changed, Event, line
+from rl_logging.messages import Changed, Event, Sampled, line
 
 
 class Outbox:
@@ -33,7 +34,11 @@ class Outbox:
         """Says `event` soon."""
         data = line(event)
         with self._change:
-            key: object = (event.run_dir, event.key) if isinstance(event, Changed) else next(self._numbers)
+            key: object = next(self._numbers)
+            if isinstance(event, Changed):
+                key = (event.run_dir, event.key)
+            elif isinstance(event, Sampled):
+                key = (event.run_dir, Sampled)
             self._waiting.pop(key, None)
             self._waiting[key] = data
             self._change.notify_all()

@@ -15,6 +15,7 @@ from rl_logging.delivery.words import in_words
 log = logging.getLogger("rl_logging.delivery")
 
 IDLE_S: Final = 0.2
+STAND_BY_S: Final = 0.5
 
 
 class StoppedError(Exception):
@@ -89,6 +90,17 @@ class Patience:
         """Waits a little for something new."""
         self._wake.wait(IDLE_S)
         self._wake.clear()
+
+    def stand_by(self) -> None:
+        """Waits a little while another process delivers.
+
+        Raises:
+            StoppedError: Told to stop, or that process has got nowhere for too long.
+        """
+        self._wake.wait(STAND_BY_S)
+        self._wake.clear()
+        if self._told_to_end or (self.over and self.exhausted):
+            raise StoppedError("another process is delivering this run there")
 
     def progressed(self) -> None:
         """Something went well."""

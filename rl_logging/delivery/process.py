@@ -23,8 +23,9 @@ from rl_logging.bundle import Bundle, BundleError
 from rl_logging.delivery.host import BundleDelivery
 from rl_logging.delivery.outbox import Outbox
 from rl_logging.destination import DestinationState
-from rl_logging.messages import Changed, Command, Event, Hello, Hurry, Left, Serve, Warned, command
+from rl_logging.messages import Changed, Command, Event, Hello, Hurry, Left, Sampled, Serve, Warned, command
 from rl_logging.processes import wait_for_end
+from rl_logging.system_metrics import Sampling
 
 log = logging.getLogger("rl_logging.delivery")
 
@@ -37,13 +38,14 @@ LAST_WORDS_S: Final = 1.0
 Mail: TypeAlias = "queue.Queue[Command | None]"
 
 
-def main(trainer_pid: int, trainer_started: float, runs: Sequence[tuple[str, float]]) -> None:
+def main(trainer_pid: int, trainer_started: float, runs: Sequence[tuple[str, float, float | None]]) -> None:
     """Runs the delivery process until everything it was asked for is done.
 
     Args:
         trainer_pid: The training process.
         trainer_started: When that started (`rl_logging.processes.started_at`).
-        runs: Run directories to deliver from the start, with their patience in seconds.
+        runs: Run directories to deliver from the start, with their patience in seconds, and the seconds between two
+            samples of the machine, None for none.
     """
     commands, events = _take_pipes()
     if hasattr(os, "nice"):
@@ -55,8 +57,8 @@ def main(trainer_pid: int, trainer_started: float, runs: Sequence[tuple[str, flo
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), server.asked_to_end)
     mail: Mail = queue.Queue()
-    for run_dir, patience_s in runs:
-        mail.put(Serve(run_dir, patience_s))
+    for run_dir, patience_s, system_metrics_s in runs:
+        mail.put(Serve(run_dir, patience_s, system_metrics_s))
     for target, arguments in ((_read, (commands, mail)), (_watch, (trainer_pid, trainer_started, mail))):
         threading.Thread(target=target, args=arguments, daemon=True).start()
     threading.Thread(target=server.obey_all, args=(mail,), name="rl_logging-listen", daemon=True).start()
@@ -76,6 +78,8 @@ class Server:
         self._outbox = Outbox(events)
         self._lock = threading.Lock()
         self._runs: dict[str, BundleDelivery] = {}
+        self._samplings: dict[str, Sampling] = {}
+        self._again: dict[str, Serve] = {}
         self._gone = False
         self._hurried = False
         self._patience_s = 0.0
@@ -98,6 +102,8 @@ class Server:
         self._heard_at = time.monotonic()
         with self._change:
             self._gone = True
+            for sampling in self._samplings.values():
+                sampling.stop()
             for run in self._runs.values():
                 run.run_is_over()
             self._change.notify_all()
@@ -135,6 +141,8 @@ class Server:
             self._serve(asked)
             self._asked.set()
             return
+        if isinstance(asked, Hurry):
+            self._sample_no_more(asked.run_dir)
         with self._lock:
             named = [run for path, run in self._runs.items() if asked.run_dir in (None, path)]
         for run in named:
@@ -152,8 +160,11 @@ class Server:
 
     def _serve(self, asked: Serve) -> None:
         path = asked.run_dir
+        self._sample(asked)
         with self._lock:
             if path in self._runs:
+                # The program goes on with a run whose end is still being delivered.
+                self._again[path] = asked
                 return
 
         def tell(key: str, state: DestinationState) -> None:
@@ -166,6 +177,7 @@ class Server:
             run = BundleDelivery(Bundle(path), live=True, tell=tell, warn=warn, patience_s=asked.patience_s)
         except BundleError as error:
             warn("", str(error))
+            self._sample_no_more(path)
             self._say(Left(path))
             return
         with self._change:
@@ -180,10 +192,39 @@ class Server:
     def _see_off(self, path: str, run: BundleDelivery) -> None:
         run.join()
         log.info("done with %s", path)
-        self._say(Left(path))
         with self._change:
             del self._runs[path]
+            again = self._again.pop(path, None)
             self._change.notify_all()
+        if again is None:
+            self._sample_no_more(path)
+            self._say(Left(path))
+        else:
+            self._serve(again)
+
+    def _sample(self, asked: Serve) -> None:
+        """Samples the machine for a run while its training process lives, which is sent the figures."""
+        path = asked.run_dir
+        if asked.system_metrics_s is None:
+            return
+
+        def take(values: dict[str, float]) -> None:
+            self._outbox.put(Sampled(path, values))  # not `_say`: it is no sign of a worker that moves
+
+        def tell(key: str, message: str) -> None:
+            self._say(Warned(path, "system_metrics", message))
+
+        with self._lock:
+            if self._gone or path in self._samplings:
+                return
+            sampling = self._samplings[path] = Sampling(path, asked.system_metrics_s, take, tell)
+        sampling.start()
+
+    def _sample_no_more(self, path: str) -> None:
+        with self._lock:
+            sampling = self._samplings.pop(path, None)
+        if sampling is not None:
+            sampling.stop()
 
     def _say(self, event: Event) -> None:
         self._heard_at = time.monotonic()

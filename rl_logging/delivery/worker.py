@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Final
 
-import filelock
 import msgspec
 
 from rl_logging.bundle import Bundle, BundleError, SinkEntry
@@ -19,6 +18,7 @@ from rl_logging.delivery.patience import Patience, StoppedError
 from rl_logging.delivery.words import in_words
 from rl_logging.destination import DestinationFile, DestinationState
 from rl_logging.journal import JournalError, JournalReader
+from rl_logging.locks import Lock
 from rl_logging.media import MediaError
 from rl_logging.plugins import PluginError
 from rl_logging.records import End, Record, RunStatus, Unknown, decode
@@ -74,6 +74,8 @@ class DestinationWorker:
         self._patience = Patience(self.book, warn, live=live, patience_s=patience_s)
         self._cursor = Cursor(self.book.state)
         self._status: RunStatus | None = None
+        writer = bundle.writer()
+        self._generation = writer.generation if writer is not None else 0
 
     def start(self) -> None:
         """Starts the worker's thread."""
@@ -118,13 +120,13 @@ class DestinationWorker:
             self.book.phase("refused", in_words(error))
         self.book.save()
 
-    def _acquired(self) -> filelock.BaseFileLock:
+    def _acquired(self) -> Lock:
         lock = self._file.lock()
         while True:
-            try:
-                lock.acquire(timeout=0)
-            except filelock.Timeout:
-                self._patience.pause(TransientError("another process is delivering this run there"))
+            if not lock.acquire():
+                if self.book.follow("another process is delivering this run there"):
+                    self._patience.progressed()
+                self._patience.stand_by()
                 continue
             # Another delivery may have moved it on since.
             self.book.take()
@@ -132,14 +134,15 @@ class DestinationWorker:
             return lock
 
     def _deliver_all(self) -> None:
-        reader = JournalReader(self._bundle.journal, after=self.book.state.confirmed)
-        if self.book.state.closed is not None and not reader.read(1, final=not self._live):
+        state = self.book.state
+        reader = JournalReader(self._bundle.journal, after=state.confirmed)
+        if state.closed is not None and self._is_the_end(state.confirmed) and not reader.read(1, final=not self._live):
             self.book.phase("done")
             return
         sink = self._open()
         try:
             reader = JournalReader(self._bundle.journal, after=self.book.state.confirmed)
-            self._status = self.book.state.end
+            self._status = state.end if self._is_the_end(state.confirmed) else None
             self._follow(sink, reader)
             self._finish(sink)
         except BaseException:
@@ -252,7 +255,8 @@ class DestinationWorker:
                 outcome = _OTHERWISE.get(type(record), Outcome.SKIPPED)
             self._cursor.add(record.seq, outcome)
         last = records[-1]
-        self._status = self.book.state.end = last.status if isinstance(last, End) else None
+        self.book.state.end = last.status if isinstance(last, End) else None
+        self._status = self.book.state.end if isinstance(last, End) and self._is_the_end(last.seq) else None
         self.book.state.handed_over = last.seq
 
     def _write(self, sink: Sink, batch: Sequence[Record]) -> set[int]:
@@ -295,6 +299,16 @@ class DestinationWorker:
         if self._cursor.awaits_the_store:
             try:
                 confirmed = sink.confirmed()
+            except RejectedError as error:  # what the store took with its batch and has refused since
+                late = {record.seq: record for record in error.records}
+                refused = self._cursor.refuse(late)
+                if not refused:
+                    self._patience.pause(error)
+                    return
+                for seq in refused:
+                    self.book.set_aside(late[seq], str(error))
+                self._patience.progressed()
+                confirmed = self.book.state.confirmed
             except Exception as error:  # whatever a store's client raises when it cannot be asked
                 self._patience.pause(error)
                 return
@@ -302,8 +316,20 @@ class DestinationWorker:
             self._patience.progressed()
             self.book.save_soon()
 
+    def _is_the_end(self, seq: int) -> bool:
+        """Whether an End record of this seq ends the run; not where a program has gone on with it since."""
+        writer = self._bundle.writer()
+        return writer is None or seq >= writer.first_seq
+
+    def _goes_on(self) -> bool:
+        """Whether another program has begun to go on with the run: its own delivery will close it."""
+        writer = self._bundle.writer()
+        return writer is not None and writer.generation > self._generation and not writer.released
+
     def _finish(self, sink: Sink) -> None:
         status: RunStatus | None = self._status or ("killed" if self._ends else None)
+        if self._goes_on():
+            status = None
         while True:
             try:
                 sink.close(status)

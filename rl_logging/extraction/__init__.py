@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from rl_logging.extraction.clock import Clock
+from rl_logging.extraction.converters import register_converter
 from rl_logging.extraction.filters import MetricFilter
 from rl_logging.extraction.intervals import Interval
 from rl_logging.extraction.names import NameTable, Rename
+from rl_logging.extraction.naming import Origin
 from rl_logging.extraction.pipeline import Pipeline
 from rl_logging.extraction.values import Spread, ValueConversionError, aggregate, convert, flatten, leaves
 from rl_logging.extraction.window import Window
@@ -15,6 +17,7 @@ __all__ = [
     "Interval",
     "MetricFilter",
     "NameTable",
+    "Origin",
     "Pipeline",
     "Rename",
     "Spread",
@@ -24,4 +27,5 @@ __all__ = [
     "convert",
     "flatten",
     "leaves",
+    "register_converter",
 ]

@@ -13,6 +13,7 @@ _CACHED_MOST: Final = 20_000
 _SLASH = re.compile(r"\s*/\s*")
 _AGGREGATE = re.compile(rf"(?:/(?:{'|'.join(AGGREGATES)})|\s*\((?:{'|'.join(AGGREGATES)})\))$")
 _GLOB = re.compile(r"[*?\[]")
+_PARTS: Final = ("", *(f"/{part}" for part in AGGREGATES))
 
 
 class MetricFilter:
@@ -38,39 +39,60 @@ class MetricFilter:
             if not pattern:
                 raise ValueError(f"metric_filter: got {text!r}, may be a metric's name, a glob, or either behind '!'")
             (self._excludes if stripped.startswith("!") else self._includes).append(_Entry(text, pattern))
-        self._cache: dict[tuple[str, str | None], bool] = {}
+        self._cache: dict[tuple[str, ...], bool] = {}
+        self._wanted: dict[tuple[tuple[str, ...], tuple[str, ...]], bool] = {}
 
     def __bool__(self) -> bool:
         """Whether there is anything it could leave out."""
         return bool(self._includes or self._excludes)
 
-    def allows(self, name: str, native: str | None = None) -> bool:
+    def allows(self, name: str, *others: str) -> bool:
         """Returns whether a metric is logged.
 
         Args:
             name: What it is called in the run.
-            native: What the framework calls it, where that differs.
+            *others: What else it is called: the framework's name, the canonical one.
         """
         if not self:
             return True
-        key = (name, native)
+        key = (name, *others)
         known = self._cache.get(key)
         if known is None:
             if len(self._cache) >= _CACHED_MOST:
                 self._cache.clear()
-            known = self._cache[key] = self._decide(name, native, tell=True)
+            known = self._cache[key] = self._decide(key, tell=True)
         return known
 
-    def could_allow(self, name: str, native: str | None = None) -> bool:
-        """Returns what `allows` would, about a name that perhaps never comes: no entry counts as matched by it."""
-        return not self or self._decide(name, native, tell=False)
+    def wants(self, name: str, *others: str, prefixes: tuple[str, ...] = ("",)) -> bool:
+        """Returns whether anything of a value may be logged, so that it is worth being converted.
+
+        Args:
+            name: As in `allows`.
+            *others: As in `allows`.
+            prefixes: What may come to stand before the names.
+        """
+        if not self:
+            return True
+        names = (name, *others)
+        key = (prefixes, names)
+        known = self._wanted.get(key)
+        if known is None:
+            if len(self._wanted) >= _CACHED_MOST:
+                self._wanted.clear()
+            # Of names that perhaps never come no entry counts as matched.
+            known = self._wanted[key] = self.allows(*names) or any(
+                self._decide(tuple(f"{prefix}{own}{part}" for own in names), tell=False)
+                for prefix in prefixes
+                for part in _PARTS
+            )
+        return known
 
     def unmatched(self) -> list[str]:
         """Returns the entries that matched nothing so far, as they were given."""
         return [entry.text for entry in (*self._includes, *self._excludes) if not entry.matched]
 
-    def _decide(self, name: str, native: str | None, *, tell: bool) -> bool:
-        forms = _forms(name) if native is None or native == name else _forms(name) | _forms(native)
+    def _decide(self, names: tuple[str, ...], *, tell: bool) -> bool:
+        forms = set[str]().union(*map(_forms, dict.fromkeys(names)))
         included = _any_matches(self._includes, forms, tell=tell)
         excluded = _any_matches(self._excludes, forms, tell=tell)
         return not excluded and (included or not self._includes)

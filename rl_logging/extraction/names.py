@@ -6,8 +6,10 @@ they come from, and mean the same:
 ========================================  =============================================================================
 name                                      meaning
 ========================================  =============================================================================
-``episode_reward_mean``                   mean return of the last 100 finished episodes (also ``_min``, ``_max``)
-``episode_length_mean``                   mean length of the last 100 finished episodes, in steps of one environment
+``episode_reward``, ``episode_length``    of each episode, where it ended; the mean of those that ended in the same step
+``episode_reward_mean``                   mean return of the last 100 finished episodes (also ``_std``, ``_min``,
+                                          ``_max``)
+``episode_length_mean``                   mean length of the same, in steps of one environment (also ``_std``…)
 ``success_rate``                          share of recent episodes that the environment calls a success
 ``timesteps``                             environment steps taken, over all environments
 ``iterations``                            rollouts (on-policy) or updates (off-policy) so far
@@ -33,6 +35,7 @@ name                                      meaning
 ``n_updates``                             gradient updates so far
 ``q1``, ``q2``, ``target_q``              of the critics' estimates and their target (``/mean``, ``/min``, ``/max``)
 ``mean_rewards``                          mean reward of a single step (also ``/min``, ``/max``)
+``cumulative_rewards``                    mean, over the environments, of what the present episodes have returned so far
 ========================================  =============================================================================
 
 An evaluation's have ``eval/`` before them.

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Final, Literal
+from typing import Final
 
 from rl_logging.extraction.filters import MetricFilter
 from rl_logging.extraction.intervals import Interval
-from rl_logging.extraction.names import NameTable, Rename
+from rl_logging.extraction.names import NameTable
+from rl_logging.extraction.naming import Names, Naming, Origin, Targets
 from rl_logging.extraction.values import AGGREGATES, Spread, Warn, leaves
 from rl_logging.extraction.window import Window
 
-Names = Literal["canonical", "native", "both"]
-_Figure = tuple[str, str, float]
-_Targets = tuple[tuple[str, float], ...]
+MAX_DEPTH: Final = 2
+"""Levels of nested mappings that are followed below a framework's metric where the settings give no number."""
 
-_PREFIXES: Final = ("", "eval/")
-_PARTS: Final = ("", *(f"/{part}" for part in AGGREGATES))
+_Figure = tuple[str, str, float]
 
 
 class Pipeline:
@@ -29,6 +28,8 @@ class Pipeline:
         metric_filter: What to log.
         interval: How often the adapter emits; it is the adapter that keeps to it.
         warn: Called with (key, message).
+        aliases: The user's own names for native or canonical ones.
+        max_depth: How many levels of nested mappings are followed below a metric; None: `MAX_DEPTH`.
 
     Attributes:
         interval: As given.
@@ -43,19 +44,19 @@ class Pipeline:
         metric_filter: MetricFilter,
         interval: Interval,
         warn: Warn,
+        aliases: Mapping[str, str] | None = None,
+        max_depth: int | None = None,
     ) -> None:
         self.interval = interval
         self._log = log
-        self._table = table
-        self._names = names
-        self._filter = metric_filter
+        self._naming = Naming(table, names=names, aliases=aliases or {}, metric_filter=metric_filter, warn=warn)
+        self._filters = bool(metric_filter)
+        self._max_depth = MAX_DEPTH if max_depth is None else max_depth
         self._warn = warn
         self._window = Window()
         self._parts: dict[str, tuple[str, str]] = {}
-        self._renames: dict[str, Rename] = {}
-        self._owners: dict[str, str] = {}
-        self._targets: dict[tuple[str, str, str], _Targets] = {}
-        self._wanted: dict[str, bool] = {}
+        self._targets: dict[tuple[str, str, str], Targets] = {}
+        self._own: dict[str, str | None] = {}
 
     def record(self, native: str, value: object, how: str | None = None) -> None:
         """Takes a value into the window; one that the filter leaves out costs no conversion.
@@ -65,10 +66,9 @@ class Pipeline:
             value: As in `rl_logging.extraction.flatten`.
             how: How several become one: ``last``, ``mean``, ``min``, ``max``; None: as the name says.
         """
-        if not self._is_wanted(native, value):
-            return
         if type(value) is float:
-            self._window.add(native, value, how)
+            if not self._filters or self._naming.wants(native):
+                self._window.add(native, value, how)
             return
         for name, part, figure in self._figures({native: value}):
             if part:
@@ -97,8 +97,7 @@ class Pipeline:
             step: The run's step.
             prefix: What stands before each name.
         """
-        wanted = {native: value for native, value in values.items() if self._is_wanted(native, value)}
-        self._send(self._figures(wanted), step, prefix)
+        self._send(self._figures(values), step, prefix)
 
     def canonical(self, values: Mapping[str, float], step: int) -> None:
         """Logs what the adapter itself has found out, under canonical names.
@@ -107,12 +106,24 @@ class Pipeline:
             values: Canonical names to values.
             step: The run's step.
         """
-        allowed = {name: float(value) for name, value in values.items() if self._filter.allows(name)}
-        if allowed:
-            self._log(allowed, step)
+        out: dict[str, float] = {}
+        for name, value in values.items():
+            if name not in self._own:
+                self._own[name] = self._naming.of_canonical(name)
+            own = self._own[name]
+            if own is not None:
+                out[own] = float(value)
+        if out:
+            self._log(out, step)
+
+    def origins(self) -> dict[str, Origin]:
+        """Returns where each metric that was logged so far comes from, by its name in the run."""
+        return self._naming.origins()
 
     def _figures(self, values: Mapping[str, object]) -> Iterator[_Figure]:
-        for native, leaf in leaves(values, self._warn):
+        wanted = self._naming.wants if self._filters else None
+        # The framework's metrics are the top, and what one of them holds the first level below.
+        for native, leaf in leaves(values, self._warn, max_depth=self._max_depth, wanted=wanted):
             if isinstance(leaf, Spread):
                 for part, figure in zip(AGGREGATES, leaf, strict=True):
                     yield native, part, figure
@@ -125,63 +136,8 @@ class Pipeline:
             key = (prefix, native, part)
             targets = self._targets.get(key)
             if targets is None:
-                targets = self._targets[key] = tuple(self._resolve(prefix, native, part))
+                targets = self._targets[key] = self._naming.of_native(prefix, native, part)
             for name, scale in targets:
                 out[name] = value if scale == 1.0 else value * scale
         if out:
             self._log(out, step)
-
-    def _resolve(self, prefix: str, native: str, part: str) -> Iterator[tuple[str, float]]:
-        """Yields under which names, and times what, a figure is logged; nothing where the filter leaves it out."""
-        rename = self._rename(native)
-        scale, canonical_part = rename.scale, part
-        if scale < 0:  # what was the least is the greatest, and a deviation stays one
-            canonical_part = {"min": "max", "max": "min"}.get(part, part)
-            scale = -scale if part == "std" else scale
-        own = f"{prefix}{native}/{part}" if part else f"{prefix}{native}"
-        canonical = f"{prefix}{rename.canonical}/{canonical_part}" if part else f"{prefix}{rename.canonical}"
-        if not self._filter.allows(canonical, own):
-            return
-        if self._names != "native":
-            yield canonical, scale
-        if self._names == "native" or (self._names == "both" and own != canonical):
-            yield own, 1.0
-
-    def _rename(self, native: str) -> Rename:
-        known = self._renames.get(native)
-        if known is None:
-            known = self._renames[native] = self._claim(native)
-        return known
-
-    def _claim(self, native: str) -> Rename:
-        """Returns a name that no other of the framework's metrics has in this run."""
-        wanted = self._table.lookup(native)
-        owner = self._owners.setdefault(wanted.canonical, native)
-        if owner == native:
-            return wanted
-        own = self._table.own_name(native)
-        numbered = (f"{own}.{number}" for number in range(2, len(self._owners) + 3))
-        free = next(name for name in (own, native, *numbered) if name not in self._owners)
-        self._owners[free] = native
-        if self._names != "native":
-            self._warn(
-                f"name {native}",
-                f"'{owner}' and '{native}' are both '{wanted.canonical}': the first has the name, the second is logged "
-                f"as '{free}'",
-            )
-        return Rename(free)
-
-    def _is_wanted(self, native: str, value: object) -> bool:
-        """Returns whether any of a value may pass the filter, so that the conversion is worth its cost."""
-        if not self._filter or isinstance(value, Mapping):
-            return True
-        known = self._wanted.get(native)
-        if known is None:
-            name = self._table.lookup(native).canonical
-            # An evaluation's prefix and the aggregates' parts come later.
-            known = self._wanted[native] = self._filter.allows(name, native) or any(
-                self._filter.could_allow(f"{prefix}{name}{part}", f"{prefix}{native}{part}")
-                for prefix in _PREFIXES
-                for part in _PARTS
-            )
-        return known

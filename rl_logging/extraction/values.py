@@ -10,8 +10,13 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from typing import Any, Final, NamedTuple
 
+from rl_logging.extraction.converters import Converter, converter_of, scalars
+
 Warn = Callable[[str, str], None]
 """Called with a key, once per key of which the caller shows it, and a message."""
+
+Wanted = Callable[[str], bool]
+"""Says of a name whether anything of it may be logged, so that its value is worth converting."""
 
 MAX_DEPTH: Final = 32
 """Levels of nesting that are followed where the caller sets no other limit."""
@@ -21,7 +26,6 @@ AGGREGATES: Final = ("mean", "std", "min", "max")
 
 _ONLY_FLOATS: Final = {float}
 _ONLY_STRINGS: Final = {str}
-_scalars: set[type] = {float, int, bool}
 _TEXT: Final = (str, bytes, bytearray, memoryview)
 _PLAIN: Final = frozenset({float, int, bool})
 
@@ -36,20 +40,30 @@ class Spread(NamedTuple):
 
 
 class ValueConversionError(TypeError):
-    """A value cannot be a metric; the message says why."""
+    """A value cannot be a metric; the message says why.
+
+    Attributes:
+        key: Of what it is told once; None: of the metric's name.
+    """
+
+    key: str | None = None
 
 
-def flatten(metrics: Mapping[str, object], warn: Warn, *, max_depth: int | None = None) -> dict[str, float]:
+def flatten(
+    metrics: Mapping[str, object], warn: Warn, *, max_depth: int | None = None, wanted: Wanted | None = None
+) -> dict[str, float]:
     """Returns names to floats.
 
     Numbers, NumPy and torch scalars, arrays of no dimension or one element are one value; arrays, tensors and
     sequences of more become ``name/mean``, ``/std``, ``/min`` and ``/max``; nested mappings ``a/b``; None is skipped;
-    NaN and the infinities are kept. What is anything else is told through `warn`, and the rest kept.
+    NaN and the infinities are kept; a value of a type with a converter is what that returns. What is anything else is
+    told through `warn`, and the rest kept.
 
     Args:
         metrics: What was logged. Keys that are no strings are made strings.
         warn: Called with (key, message) for what is left out.
         max_depth: How many levels below the top are followed; None: `MAX_DEPTH`.
+        wanted: Asked before a value is converted. Plain numbers are not asked about: they cost less than the question.
 
     Raises:
         TypeError: `metrics` is no mapping.
@@ -59,7 +73,7 @@ def flatten(metrics: Mapping[str, object], warn: Warn, *, max_depth: int | None 
         kinds = {*map(type, metrics.values())}
         if kinds == _ONLY_FLOATS:
             return metrics.copy()
-        if kinds <= _scalars or _learn(kinds):
+        if kinds <= scalars or _learn(kinds):
             try:
                 return dict(zip(metrics, map(float, metrics.values()), strict=True))
             except OverflowError:
@@ -67,7 +81,7 @@ def flatten(metrics: Mapping[str, object], warn: Warn, *, max_depth: int | None 
     if not hasattr(metrics, "items"):
         raise TypeError(f"got a {type(metrics).__name__}, may be a mapping of names to values")
     flat: dict[str, float] = {}
-    for name, value in leaves(metrics, warn, max_depth=max_depth):
+    for name, value in leaves(metrics, warn, max_depth=max_depth, wanted=wanted):
         for key, figure in ((name, value),) if isinstance(value, float) else _named(name, value).items():
             if key in flat:
                 warn(key, f"metric '{key}': given twice in one call, in different spellings: the later one was kept")
@@ -80,18 +94,19 @@ def _learn(kinds: set[type]) -> bool:
     numpy = sys.modules.get("numpy")
     if numpy is None:
         return False
-    new = kinds - _scalars
-    if not all(issubclass(kind, (numpy.floating, numpy.integer, numpy.bool_)) for kind in new):
+    new = kinds - scalars
+    known = (numpy.floating, numpy.integer, numpy.bool_)
+    if not all(issubclass(kind, known) and converter_of(kind) is None for kind in new):
         return False
-    _scalars.update(new)
+    scalars.update(new)
     return True
 
 
 def leaves(
-    metrics: Mapping[str, object], warn: Warn, *, max_depth: int | None = None
+    metrics: Mapping[str, object], warn: Warn, *, max_depth: int | None = None, wanted: Wanted | None = None
 ) -> Iterator[tuple[str, float | Spread]]:
     """Yields each name with its float, or with the aggregates of its elements; arguments as in `flatten`."""
-    return _leaves(metrics, "", warn, MAX_DEPTH if max_depth is None else max_depth, [])
+    return _leaves(metrics, "", warn, wanted, MAX_DEPTH if max_depth is None else max_depth, [])
 
 
 def aggregate(name: str, array_like: object) -> dict[str, float]:
@@ -132,7 +147,7 @@ def _named(name: str, spread: Spread) -> dict[str, float]:
 
 
 def _leaves(
-    metrics: Mapping[Any, Any], prefix: str, warn: Warn, depth: int, above: list[int]
+    metrics: Mapping[Any, Any], prefix: str, warn: Warn, wanted: Wanted | None, depth: int, above: list[int]
 ) -> Iterator[tuple[str, float | Spread]]:
     above = [*above, id(metrics)]
     for key, value in metrics.items():
@@ -140,34 +155,61 @@ def _leaves(
         name = prefix + own
         if type(value) is float and own:
             yield name, value
-        elif value is None:
             continue
-        elif not own:
+        if value is None:
+            continue
+        if not own:
             warn(name, f"metric '{name}': its name is empty: skipped")
-        elif isinstance(value, Mapping):
-            if id(value) in above:
-                warn(name, f"metric '{name}': a {_kind(value)} that contains itself: skipped")
-            elif depth <= 0:
-                warn(name, f"metric '{name}': a {_kind(value)} nested too deeply: skipped")
-            else:
-                yield from _leaves(value, f"{name}/", warn, depth - 1, above)
-        else:
-            try:
-                converted = convert(value)
-            except ValueConversionError as error:
-                warn(name, f"metric '{name}': a {_kind(value)} is not a metric ({error}): skipped")
+            continue
+        try:
+            converter = converter_of(type(value))
+            if converter is not None:
+                value = _by(converter, value)
+                if value is None:
+                    continue
+            if isinstance(value, Mapping):
+                if id(value) in above:
+                    warn(name, f"metric '{name}': a {_kind(value)} that contains itself: skipped")
+                elif depth <= 0:
+                    limit = "rl_logging.max_depth says how far nested mappings are followed"
+                    warn(name, f"metric '{name}': a {_kind(value)} nested too deeply ({limit}): skipped")
+                else:
+                    yield from _leaves(value, f"{name}/", warn, wanted, depth - 1, above)
                 continue
-            if converted is None:
-                warn(name, f"metric '{name}': a {_kind(value)} without elements: skipped")
-            else:
-                yield name, converted
+            if wanted is not None and not wanted(name):
+                continue
+            converted = convert(value)
+        except ValueConversionError as error:
+            warn(error.key or name, f"metric '{name}': a {_kind(value)} is not a metric ({error}): skipped")
+            continue
+        if converted is None:
+            warn(name, f"metric '{name}': a {_kind(value)} without elements: skipped")
+        else:
+            yield name, converted
+
+
+def _by(converter: Converter, value: object) -> object:
+    """Returns what the user's converter makes of `value`.
+
+    Raises:
+        ValueConversionError: It raises.
+    """
+    try:
+        return converter(value)
+    except Exception as error:
+        told = ValueConversionError(f"the converter registered for it raised {type(error).__name__}: {error}")
+        told.key = f"converter {_kind_of(type(value))}"
+        raise told from error
 
 
 def _kind(value: object) -> str:
-    kind = type(value)
-    name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    name = _kind_of(type(value))
     shape = getattr(value, "shape", None)
     return f"{name} of shape {tuple(shape)}" if isinstance(shape, tuple) else name
+
+
+def _kind_of(kind: type) -> str:
+    return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _convert(value: Any) -> float | Spread | None:
@@ -253,7 +295,9 @@ def _elements(values: Sequence[Any], depth: int) -> Any:
     if depth <= 0:
         raise ValueConversionError("nested too deeply, or containing itself")
     parts = []
-    for element in values:
+    for given in values:
+        converter = converter_of(type(given))
+        element = given if converter is None else _by(converter, given)
         if element is None:
             continue
         if isinstance(element, _TEXT):

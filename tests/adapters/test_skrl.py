@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 import pickle
-from collections import defaultdict
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,85 +16,18 @@ import numpy as np
 import pytest
 
 pytest.importorskip("skrl")
+import torch
 
 from rl_logging.adapters.skrl import attach
 from rl_logging.adapters.skrl import episodes as episodes_module
 from rl_logging.adapters.skrl.names import clean, name_table
-from rl_logging.extraction.filters import MetricFilter
-from rl_logging.extraction.intervals import Interval
-from rl_logging.extraction.names import NameTable
 from rl_logging.extraction.pipeline import Pipeline
+from tests.support.skrl_algorithms import AlgorithmTraining
+from tests.support.skrl_logger import FakeLogger, same
 from tests.support.skrl_multi_agent import MultiAgentTraining
-from tests.support.skrl_training import IS_1X, Training, as_float32
+from tests.support.skrl_training import IS_1X, Training
 
 ALGORITHMS = ("PPO", "SAC", "DQN", "TD3")
-
-
-class FakeLogger:
-    """What an adapter uses of a logger, with a real pipeline; keeps what it is given."""
-
-    def __init__(
-        self, *, interval: str | int = "framework", names: str = "canonical", clock: str = "env_steps"
-    ) -> None:
-        self.settings = SimpleNamespace(
-            interval=interval, names=names, clock=clock, on_step_reset="continue", metric_filter=None
-        )
-        self.num_envs: int | None = None
-        self.env: Any = None
-        self.rows: list[tuple[int | None, dict[str, float]]] = []
-        self.config: list[Mapping[str, Any]] = []
-        self.models: list[dict[str, Any]] = []
-        self.warnings: dict[str, str] = {}
-        self.read_clock: Callable[[], int | None] | None = None
-        self.at_finish: list[Callable[[], None]] = []
-
-    def pipeline(self, table: NameTable) -> Pipeline:
-        return Pipeline(
-            self.log_metrics,
-            table,
-            names=self.settings.names,
-            metric_filter=MetricFilter(None),
-            interval=Interval.parse(self.settings.interval),
-            warn=self.warn_once,
-        )
-
-    def log_metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
-        self.rows.append((step, dict(values)))
-
-    def save_model(self, model: Any, **kwargs: Any) -> None:
-        self.models.append({"model": model, **kwargs})
-
-    def add_config_defaults(self, values: Mapping[str, Any]) -> None:
-        self.config.append(values)
-
-    def set_clock(self, read: Callable[[], int | None] | None) -> None:
-        self.read_clock = read
-
-    def on_finish(self, callback: Callable[[], None]) -> None:
-        self.at_finish.append(callback)
-
-    def warn_once(self, key: str, message: str) -> None:
-        self.warnings.setdefault(key, message)
-
-    def finish(self) -> None:
-        for callback in self.at_finish:
-            callback()
-
-    def points(self) -> dict[str, dict[int, float]]:
-        """Returns name -> step -> value, and finds a point logged twice."""
-        points: dict[str, dict[int, float]] = defaultdict(dict)
-        for step, values in self.rows:
-            assert step is not None
-            for name, value in values.items():
-                assert step not in points[name], f"{name} twice at {step}"
-                points[name][step] = value
-        return dict(points)
-
-
-def same(ours: Mapping[int, float], theirs: Mapping[int, float]) -> bool:
-    return ours.keys() == theirs.keys() and all(
-        as_float32(ours[step]) == pytest.approx(theirs[step], rel=3e-7, abs=0, nan_ok=True) for step in ours
-    )
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -183,7 +117,6 @@ def test_episodes_under_way_at_the_attachment_do_not_count(num_envs: int, tmp_pa
 @pytest.mark.parametrize("resets_in_a_step", [True, False])
 def test_returns_can_stay_on_a_device(resets_in_a_step: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a device at hand: the way tensors on one go, with tensors that are not."""
-    torch = pytest.importorskip("torch")
     generator = np.random.default_rng(3)
     rewards = generator.normal(size=(50, 3, 1)).astype(np.float32)
     ended = generator.random((50, 3, 1)) < 0.2
@@ -325,7 +258,7 @@ def test_a_hook_put_over_ours_stays(tmp_path: Path) -> None:
     training.trainer(30).train()
     handle.detach()
     rows = len(logger.rows)
-    assert rows == 4
+    assert sum("timesteps" in values for _, values in logger.rows) == 2
     training.trainer(40).train()
     assert training.agent.write_tracking_data is theirs
     assert len(calls) == 3
@@ -422,7 +355,7 @@ def test_the_first_transition_tells_how_many_environments_there_are(tmp_path: Pa
     handle.detach()
     assert set(logger.points()["mean_rewards"]) == {60}
     assert "3 environments" in logger.warnings["skrl/num_envs"]
-    assert logger.config[-1] == {"algo": {"num_envs": 3}}
+    assert logger.merged_config()["num_envs"] == 3
 
 
 def test_num_envs_and_the_initial_step_as_given(tmp_path: Path) -> None:
@@ -475,11 +408,34 @@ def test_checkpoints_are_logged_once(tmp_path: Path) -> None:
     agents = [model for model in logger.models if model["name"] == "agent"]
     assert [model["step"] for model in agents] == [80, 160, 240]
     assert [Path(model["model"]).name for model in agents] == ["agent_20.pt", "agent_40.pt", "agent_60.pt"]
-    assert agents[0]["metadata"] == {"framework_step": 20, "file": "agent_20.pt"}
+    # What it was worth: the returns at that step, which are emitted just after.
+    returns = logger.points()["episode_reward_mean"]
+    assert [model["metadata"] for model in agents] == [
+        {"framework_step": step, "file": f"agent_{step}.pt", "reward": returns[step * 4]} for step in (20, 40, 60)
+    ]
     best = [model for model in logger.models if model["name"] == "best_agent"]
     assert 1 <= len(best) <= 3
     assert all(model["aliases"] == ("best",) for model in best)
+    chosen_by = training.agent.checkpoint_best_modules
+    assert best[-1]["metadata"]["reward"] == chosen_by["reward"]
+    assert best[-1]["step"] == chosen_by["timestep"] * 4
     assert len(logger.models) == len(agents) + len(best)
+
+
+def test_the_modules_of_a_checkpoint_that_are_stored_separately(tmp_path: Path) -> None:
+    training = AlgorithmTraining(
+        "SAC", tmp_path, experiment={"checkpoint_interval": 20, "store_separately": True}, write_interval=50
+    )
+    logger = FakeLogger()
+    handle = attach(logger, training.agent)
+    training.trainer(20).train()
+    handle.detach()
+    modules = set(training.agent.checkpoint_modules)
+    assert {"policy", "critic_1", "policy_optimizer"} <= modules
+    assert {model["name"] for model in logger.models} == modules
+    assert all(model["step"] == 60 for model in logger.models)
+    # No episode has ended: what such a checkpoint is worth is not known, and skrl calls none the best.
+    assert all("reward" not in model["metadata"] for model in logger.models)
 
 
 def test_checkpoints_can_be_left_out(tmp_path: Path) -> None:
@@ -546,7 +502,7 @@ def test_second_attachments(tmp_path: Path) -> None:
 def test_a_copy_of_an_attached_agent_trains_unlogged(tmp_path: Path) -> None:
     training = Training("DQN", tmp_path)
     logger = FakeLogger()
-    attach(logger, training.agent)
+    handle = attach(logger, training.agent)
     for duplicate in (copy.deepcopy(training.agent), pickle.loads(pickle.dumps(training.agent))):
         duplicate.write_interval = 1
         duplicate.track_data("x", 1.0)
@@ -554,8 +510,24 @@ def test_a_copy_of_an_attached_agent_trains_unlogged(tmp_path: Path) -> None:
         duplicate.writer = SimpleNamespace(add_scalar=lambda *args, written=written, **kwargs: written.append(kwargs))
         duplicate.write_tracking_data(timestep=1, timesteps=1)
         assert len(written) == 1
-    assert logger.rows == []
     assert "skrl/copied" in logger.warnings
+    # Nothing listens any more to a copy that never spoke.
+    assert [thread for thread in threading.enumerate() if thread.name == "rl_logging-relay"]
+    handle.detach()
+    assert not [thread for thread in threading.enumerate() if thread.name == "rl_logging-relay"]
+    assert logger.rows == []
+    assert list(logger.warnings) == ["skrl/copied"]
+
+
+def test_an_agent_in_training_takes_nothing_along_that_would_be_logged_twice(tmp_path: Path) -> None:
+    training = Training("DQN", tmp_path)
+    handle = attach(FakeLogger(), training.agent)
+    training.trainer(5).train()
+    training.agent.writer.close()
+    training.agent.writer = None  # a file cannot be pickled
+    pickle.loads(pickle.dumps(training.agent))
+    assert not [thread for thread in threading.enumerate() if thread.name == "rl_logging-relay"]
+    handle.detach()
 
 
 def test_a_runner_or_a_trainer_will_do(tmp_path: Path) -> None:
@@ -564,12 +536,32 @@ def test_a_runner_or_a_trainer_will_do(tmp_path: Path) -> None:
     runner = SimpleNamespace(agent=training.agent, trainer=trainer, _cfg={"seed": 11})
     logger = FakeLogger()
     attach(logger, runner).detach()
-    assert logger.config[0]["seed"] == 11
-    algo = logger.config[0]["algo"]
-    assert (algo["framework"], algo["class"], algo["num_envs"]) == ("skrl", "PPO", 4)
+    config = logger.merged_config()
+    assert config["seed"] == 11
+    assert config["num_envs"] == 4
+    assert config["env"]["id"] == "CartPole-v1"
+    algo = config["algo"]
+    assert (algo["framework"], algo["class"]) == ("skrl", "PPO")
     assert algo["cfg"]["entropy_loss_scale"] == 0.01
     assert algo["cfg"]["experiment"]["write_interval"] == 20
+    assert algo["models"] == {"policy": "_DiscretePolicy", "value": "_Value"}
+    assert algo["memory"] == {"class": "RandomMemory", "memory_size": 16}
+    assert (algo["trainer"]["class"], algo["trainer"]["timesteps"]) == ("SequentialTrainer", 20)
     assert attach(logger, trainer).attached
+
+
+def test_what_an_agent_does_not_know_is_found_with_its_first_transition(tmp_path: Path) -> None:
+    training = Training("PPO", tmp_path)
+    logger = FakeLogger()
+    attach(logger, training.agent)
+    assert not {"env", "seed", "num_envs"} & logger.merged_config().keys()
+    training.trainer(2).train()
+    config = logger.merged_config()
+    assert config["env"]["id"] == "CartPole-v1"
+    assert config["seed"] == 7
+    assert config["num_envs"] == 4
+    assert config["algo"]["trainer"]["timesteps"] == 2
+    assert len(logger.config) == 2
 
 
 def test_what_has_no_tracking_data_is_refused() -> None:
@@ -612,26 +604,207 @@ def test_other_ranks_do_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert not handle.attached
 
 
+def with_infos(training: Training, infos: Callable[[int], Mapping[str, Any]]) -> None:
+    """Has the environment hand out more, by the number of the step, from 0."""
+    step = training.env.step
+    calls = itertools.count()
+
+    def stepping(actions: Any) -> Any:
+        *result, own = step(actions)
+        return (*result, {**own, **infos(next(calls))})
+
+    training.env.step = stepping
+
+
+def logged(training: Training, steps: int, **options: Any) -> dict[str, dict[int, float]]:
+    logger = FakeLogger(**options)
+    handle = attach(logger, training.agent)
+    training.trainer(steps).train()
+    handle.detach()
+    assert logger.warnings == {}
+    return logger.points()
+
+
 def test_an_environments_own_figures(tmp_path: Path) -> None:
     """As Isaac Lab hands them out: numbers that skrl drops, in a mapping that stays until the next reset."""
     training = Training("PPO", tmp_path)
-    logs = [{"Episode_Termination/time_out": 3}, {"Episode_Termination/time_out": 5, "done": 1.5}]
-    step = training.env.step
-    calls: list[int] = []
+    logs = [{"Episode_Termination/time_out": 3}, {"Episode_Termination/time_out": 5, "done": True}]
+    with_infos(training, lambda step: {"log": logs[step >= 10]})
+    points = logged(training, 40)
+    assert points["Episode_Termination/time_out"] == {80: 4.0}
+    assert points["Info/done"] == {80: 1.0}
 
-    def stepping(actions: Any) -> Any:
-        *result, infos = step(actions)
-        calls.append(1)
-        return (*result, {**infos, "log": logs[len(calls) > 10]})
 
-    training.env.step = stepping
+@pytest.mark.parametrize("tracked", [True, False])
+def test_tensors_in_infos_are_logged_once_whether_the_trainer_tracks_them_or_not(tracked: bool, tmp_path: Path) -> None:
+    training = Training("PPO", tmp_path)
+    log = {
+        "Episode_Reward/lift": torch.tensor(2.0),
+        "Episode_Reward/each": torch.tensor([1.0, 3.0]),
+        "Episode_Termination/fell": np.int64(3),
+        "Metrics/success_rate": torch.tensor([0.25]),
+    }
+    with_infos(training, lambda step: {"log": dict(log)})
     logger = FakeLogger()
     handle = attach(logger, training.agent)
+    trainer = training.trainer(40)
+    if tracked and IS_1X:
+        trainer.environment_info = "log"
+    elif tracked:
+        trainer.cfg.environment_info = "log"
+    trainer.train()
+    written = training.scalars()
+    handle.detach()
+    points = logger.points()
+    tag = "Info / Episode_Reward/lift" if IS_1X else "Episode_Reward/lift"
+    assert (tag in written) is tracked
+    # One name in both versions.
+    assert points["Episode_Reward/lift"] == {80: 2.0, 160: 2.0}
+    assert points["Episode_Termination/fell"] == {80: 3.0, 160: 3.0}
+    assert points["Episode_Reward/each/mean"] == {80: 2.0, 160: 2.0}
+    assert points["Episode_Reward/each/max"] == {80: 3.0, 160: 3.0}
+    assert points["success_rate"] == {80: 0.25, 160: 0.25}
+    assert logger.warnings == {}
+
+
+def test_figures_that_change_in_place_count_when_they_do(tmp_path: Path) -> None:
+    training = Training("PPO", tmp_path)
+    log = {"count": 0}
+
+    def infos(step: int) -> dict[str, Any]:
+        log["count"] = step // 10
+        return {"log": log, "episode": {"r": 1.0, "l": 2, "t": 0.1, "name": "text"}}
+
+    with_infos(training, infos)
+    points = logged(training, 40)
+    assert points["Info/count"] == {80: 0.5, 160: 2.5}
+    assert not [name for name in points if name.startswith(("Info/r", "Info/l", "Info/name"))]
+
+
+def test_of_a_vector_environments_figures_those_of_the_ended_episodes_count(tmp_path: Path) -> None:
+    training = Training("PPO", tmp_path, num_envs=4)
+
+    def infos(step: int) -> dict[str, Any]:
+        ended = np.array([False, True, False, True])
+        return {"episode": {"distance": np.array([0.0, step, 0.0, step + 1]), "_distance": ended}, "_episode": ended}
+
+    with_infos(training, infos)
+    points = logged(training, 20)
+    assert points["Info/distance/min"] == {80: 0.0}
+    assert points["Info/distance/max"] == {80: 20.0}
+    assert points["Info/distance/mean"] == {80: 10.0}
+
+
+# The environments of skrl 1.4.3 reset themselves in the same step, and hand out the episodes' own infos as a list.
+@pytest.mark.parametrize("form", ["final_dict", "final_list", *([] if IS_1X else ["own"])])
+def test_the_success_rate_is_the_finished_episodes(form: str, tmp_path: Path) -> None:
+    training = Training("PPO", tmp_path, num_envs=3, max_episode_steps=15)
+    first, every = np.array([True, False, False]), np.ones(3, dtype=bool)
+    forms = {
+        "own": {"is_success": first, "_is_success": every},
+        "final_dict": {"is_success": ~first, "final_info": {"is_success": first, "_is_success": every}},
+        "final_list": {"final_info": [{"success": value} for value in first]},
+    }
+    with_infos(training, lambda step: forms[form])
+    points = logged(training, 60)
+    ended = [index == 0 for _, _, index in training.finished]
+    assert points["success_rate"][180] == pytest.approx(np.mean(ended))
+
+
+@pytest.mark.parametrize("interval", ["framework", "step", "balanced", 7, "rollout"])
+def test_each_episode_is_told_of(interval: str | int, tmp_path: Path) -> None:
+    training = Training("PPO", tmp_path, num_envs=3, max_episode_steps=15)
+    counted: list[int] = []
+    step = training.env.step
+
+    def stepping(actions: Any) -> Any:
+        result = step(actions)
+        counted.append(len(training.finished))
+        return result
+
+    training.env.step = stepping
+    points = logged(training, 60, interval=interval)
+    ends = {"balanced": 10, 7: 7, "rollout": 16}.get(interval, 1)
+    expected_rewards, expected_lengths = {}, {}
+    begin = 0
+    for end in sorted({*range(ends, 61, ends), 60}):
+        finished = training.finished[begin : counted[end - 1]]
+        begin = counted[end - 1]
+        if finished:
+            expected_rewards[end * 3] = pytest.approx(np.mean([it[0] for it in finished]))
+            expected_lengths[end * 3] = pytest.approx(np.mean([it[1] for it in finished]))
+    assert points["episode_reward"] == expected_rewards
+    assert points["episode_length"] == expected_lengths
+    assert points["episode_reward_std"][180] == pytest.approx(np.std([it[0] for it in training.finished[-100:]]))
+
+
+@pytest.mark.parametrize(
+    ("interval", "emissions"), [("framework", 6), ("step", 100), ("balanced", 10), ("rollout", 7), (30, 4)]
+)
+def test_the_interval_words_by_count(interval: str | int, emissions: int, tmp_path: Path) -> None:
+    """100 steps, written by skrl every 18, updated every 16; the last emission is what was left."""
+    training = Training("PPO", tmp_path, num_envs=2, write_interval=18)
+    points = logged(training, 100, interval=interval)
+    every = {"framework": 18, "step": 1, "balanced": 10, "rollout": 16, 30: 30}[interval]
+    assert set(points["mean_rewards"]) == {2 * min(start + every, 100) for start in range(0, 100, every)}
+    assert len(points["timesteps"]) == emissions
+
+
+def test_a_distributed_training_counts_all_its_environments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is one process here: what the first of three would log, whose figures are those of its environments."""
+    import skrl
+
+    training = Training("PPO", tmp_path, num_envs=4)
+    logger = FakeLogger()
+    monkeypatch.setattr(skrl.config.torch, "_world_size", 3)
+    with monkeypatch.context() as distributed:
+        distributed.setattr(skrl.config.torch, "_is_distributed", True)
+        handle = attach(logger, training.agent)
     training.trainer(40).train()
     handle.detach()
     points = logger.points()
-    assert points["Episode_Termination/time_out"] == {80: 4.0}
-    assert points["Info/done"] == {80: 1.5}
+    assert set(points["mean_rewards"]) == {20 * 4 * 3, 40 * 4 * 3}
+    assert points["timesteps"][480] == 480
+    assert logger.merged_config()["num_envs"] == 4
+
+
+def test_agents_beside_each_other_share_a_logger(tmp_path: Path) -> None:
+    first, second = (Training("DQN", tmp_path / name, num_envs=2) for name in ("first", "second"))
+    logger = FakeLogger()
+    one = attach(logger, first.agent)
+    two = attach(logger, second.agent)
+    assert "agent_1/" in logger.warnings["skrl/beside"]
+    second.trainer(40).train()
+    assert logger.read_clock is not None
+    assert logger.read_clock() == 80
+    first.trainer(20).train()
+    assert logger.read_clock() == 40
+    one.detach()
+    # The clock is still the other's.
+    assert logger.read_clock is not None
+    assert logger.read_clock() == 80
+    two.detach()
+    assert logger.read_clock is None
+    points = logger.points()
+    assert points["timesteps"] == {40: 40}
+    assert points["agent_1/timesteps"] == {40: 40, 80: 80}
+    assert points["agent_1/q_loss"].keys() == {40, 80}
+    assert logger.merged_config()["algo"]["agent_1"]["class"] == "DQN"
+
+
+def test_a_prefix_of_ones_own(tmp_path: Path) -> None:
+    training = Training("PPO", tmp_path, num_envs=2, checkpoint_interval=20)
+    logger = FakeLogger()
+    handle = attach(logger, training.agent, prefix="hider")
+    training.trainer(20).train()
+    training.trainer(20).eval()
+    handle.detach()
+    points = logger.points()
+    assert points["hider/policy_loss"].keys() == {40}
+    assert points["eval/hider/mean_rewards"].keys() == {80}
+    assert all(name.removeprefix("eval/").startswith("hider/") for name in points)
+    assert {model["name"] for model in logger.models} == {"hider_agent", "hider_best_agent"}
+    assert logger.warnings == {}
 
 
 class OwnAgent:

@@ -6,6 +6,7 @@ import copy
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cloudpickle
@@ -20,6 +21,7 @@ from stable_baselines3.common.logger import DISABLED, Figure, HParam, Image, KVW
 
 from rl_logging.adapters.stable_baselines3 import MetricsCallback, make_callbacks
 from rl_logging.adapters.stable_baselines3.names import clean, name_table
+from rl_logging.adapters.stable_baselines3.progress import Episodes as EpisodeFigures
 from tests.support.adapter_logger import AdapterLogger
 from tests.support.tensorboard_file import same, scalars
 
@@ -228,7 +230,7 @@ def test_without_dumps_there_is_the_last_window(tmp_path: Path) -> None:
     model = ppo(tensorboard_log=str(tmp_path))
     model.learn(256, callback=make_callbacks(logger), log_interval=None)
     assert scalars(tmp_path) == {}
-    assert {step for step, _ in logger.rows} == {256}
+    assert {step for step, values in logger.rows if not values.keys() <= {"episode_reward", "episode_length"}} == {256}
     assert {"total_loss", "episode_reward_mean", "fps", "timesteps", "iterations"} <= logger.names
     assert logger.points("iterations") == [(256, 4.0)]
 
@@ -274,10 +276,12 @@ class Recorder(BaseCallback):
 
 
 @pytest.mark.parametrize("make", [ppo, dqn])
-def test_values_of_the_users(make: Callable[..., Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("ours_first", [True, False])
+def test_values_of_the_users(make: Callable[..., Any], ours_first: bool, tmp_path: Path) -> None:
     logger = AdapterLogger()
     model = make(tensorboard_log=str(tmp_path))
-    model.learn(256, callback=[Recorder(), *make_callbacks(logger)])
+    ours = make_callbacks(logger)
+    model.learn(256, callback=[*ours, Recorder()] if ours_first else [Recorder(), *ours])
     written = scalars(tmp_path)
     assert "mine/not_ours" in written
     del written["mine/not_ours"]
@@ -806,3 +810,202 @@ def test_an_objective_is_the_negative_of_a_loss_and_kept() -> None:
     dqn(train_freq=16).learn(64, callback=[Objective(), *make_callbacks(logger)], log_interval=1)
     assert logger.points("policy_loss")[0][1] == -0.25
     assert logger.points("policy_objective")[0][1] == 0.25
+
+
+class Norms:
+    """What torch's own function returned, before anybody listened to it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.values: list[float] = []
+        inner = torch.nn.utils.clip_grad_norm_
+
+        def clip(*args: Any, **kwargs: Any) -> Any:
+            norm = inner(*args, **kwargs)
+            self.values.append(float(norm))
+            return norm
+
+        monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", clip)
+        self.placed = clip
+
+
+@pytest.mark.parametrize("interval", ["framework", "rollout", "step"])
+def test_the_norms_of_an_updates_gradients(interval: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    norms = Norms(monkeypatch)
+    logger = AdapterLogger(interval)
+    ppo().learn(192, callback=make_callbacks(logger))
+    # 64 transitions in two minibatches, twice: four clips an update. They come with the losses of that update.
+    assert len(norms.values) == 12
+    means = [float(np.mean(norms.values[at : at + 4])) for at in (0, 4, 8)]
+    points = logger.points("grad_norm")
+    assert [value for _, value in points] == pytest.approx(means, rel=1e-6)
+    assert [step for step, _ in points] == [step for step, _ in logger.points("total_loss")]
+    assert torch.nn.utils.clip_grad_norm_ is norms.placed
+
+
+def test_norms_where_an_algorithm_clips_only_when_told_to() -> None:
+    from sb3_contrib import QRDQN
+
+    for max_grad_norm, names in ((None, set()), (10.0, {"grad_norm"})):
+        logger = AdapterLogger()
+        env = make_vec_env("CartPole-v1", seed=0)
+        model = QRDQN("MlpPolicy", env, **small(), learning_starts=50, batch_size=16, max_grad_norm=max_grad_norm)
+        model.learn(100, callback=make_callbacks(logger))
+        assert logger.names & {"grad_norm"} == names
+
+
+def test_after_an_error_in_an_update_torch_is_as_it_was() -> None:
+    class Failing(PPO):
+        def train(self) -> None:
+            raise ValueError("in the update")
+
+    before = torch.nn.utils.clip_grad_norm_
+    logger = AdapterLogger()
+    env = make_vec_env("CartPole-v1", n_envs=2, seed=0)
+    model = Failing("MlpPolicy", env, **small(), n_steps=32, batch_size=32)
+    with pytest.raises(ValueError, match="in the update"):
+        model.learn(128, callback=make_callbacks(logger))
+    logger.finish()
+    assert torch.nn.utils.clip_grad_norm_ is before
+    assert is_untouched(model.logger)
+
+
+class Together(gym.Env[np.ndarray, int]):
+    """Ends each episode after three steps, with a return of its own number."""
+
+    observation_space = gym.spaces.Box(-1, 1, (2,))
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self, number: int) -> None:
+        self.number, self.steps = number, 0
+
+    def reset(self, **options: Any) -> Any:
+        super().reset(**options)
+        self.steps = 0
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        self.steps += 1
+        return np.zeros(2, np.float32), float(self.number) if self.steps == 3 else 0.0, self.steps == 3, False, {}
+
+
+def together(n_envs: int) -> Any:
+    from stable_baselines3.common.monitor import Monitor
+    from stable_baselines3.common.vec_env import DummyVecEnv
+
+    return DummyVecEnv([lambda number=number: Monitor(Together(number)) for number in range(n_envs)])
+
+
+@pytest.mark.parametrize(
+    ("interval", "steps"),
+    [
+        ("framework", [3, 6, 9, 12, 15, 18]),
+        ("step", [3, 6, 9, 12, 15, 18]),
+        ("balanced", [10, 20]),
+        (4, [4, 8, 12, 16, 20]),
+    ],
+)
+def test_each_episode_is_a_point_and_those_of_one_step_are_one(interval: str | int, steps: list[int]) -> None:
+    logger = AdapterLogger(interval)
+    model = PPO("MlpPolicy", together(50), **small(), n_steps=10, batch_size=500, n_epochs=1)
+    model.learn(1000, callback=make_callbacks(logger))
+    expected = [step * 50 for step in steps]
+    assert logger.points("episode_reward") == [(step, np.mean(range(50))) for step in expected]
+    assert logger.points("episode_length") == [(step, 3.0) for step in expected]
+    own = [values for _, values in logger.rows if "episode_reward" in values]
+    assert len(own) == len(expected)
+    step, deviation = logger.points("episode_reward_std")[-1]
+    assert step == (900 if interval == "step" else 1000)
+    assert deviation == pytest.approx(np.std([*range(50)] * 2))
+    assert logger.points("episode_length_std")[-1] == (step, 0.0)
+
+
+def test_episodes_that_end_between_two_steps_are_averaged_one_by_one() -> None:
+    logger = AdapterLogger("rollout", names="native", metric_filter=["train/episode_reward"])
+    episodes = Episodes()
+    ppo().learn(256, callback=[episodes, *make_callbacks(logger)])
+    windows: dict[int, list[float]] = {}
+    for step, episode_return in episodes.finished:
+        windows.setdefault(-(-step // 64) * 64, []).append(episode_return)
+    assert logger.points("train/episode_reward") == [
+        (step, pytest.approx(np.mean(returns))) for step, returns in windows.items()
+    ]
+    assert logger.names == {"train/episode_reward"}
+
+
+def test_episodes_that_an_exception_left_unlogged() -> None:
+    logger = AdapterLogger()
+    episodes = Episodes()
+    with pytest.raises(KeyboardInterrupt):
+        ppo().learn(256, callback=[episodes, *make_callbacks(logger), Boom(100)], log_interval=None)
+    logger.finish()
+    assert episodes.finished
+    assert [step for step, _ in logger.points("episode_reward")] == sorted({step for step, _ in episodes.finished})
+
+
+@pytest.mark.parametrize("returns", [(float("inf"), float("-inf")), (float("nan"), 1.0), (1e300, -1e300)])
+def test_figures_of_returns_that_are_no_ordinary_numbers(returns: tuple[float, float]) -> None:
+    figures = EpisodeFigures(SimpleNamespace(ep_info_buffer=[{"r": value, "l": 1} for value in returns])).figures()
+    assert not np.isfinite(figures["episode_reward_std"])
+    assert figures["episode_length_mean"] == 1.0
+
+
+def test_ars_whose_candidates_are_evaluated_elsewhere() -> None:
+    from sb3_contrib import ARS
+    from sb3_contrib.common.vec_env import AsyncEval
+
+    logger = AdapterLogger()
+    model = ARS("LinearPolicy", make_vec_env("CartPole-v1", seed=0), n_delta=2, seed=0, device="cpu")
+    evaluation = AsyncEval([lambda: make_vec_env("CartPole-v1", seed=0)] * 2, model.policy)
+    model.learn(300, callback=make_callbacks(logger), async_eval=evaluation)
+    steps = [step for step, _ in logger.points("fps")]
+    # Nobody tells when one of the four candidates was done, so they are one at the end of their evaluation.
+    assert [step for step, _ in logger.points("episode_reward")] == steps
+    assert logger.points("episode_reward")[0][1] == logger.points("rollout/ep_rew_mean")[0][1]
+    assert logger.points("iterations") == [(step, float(number)) for number, step in enumerate(steps, 1)]
+    assert logger.warnings == {}
+
+
+@pytest.mark.parametrize("on_step_reset", ["continue", "restart"])
+def test_two_models_on_one_logger_take_turns(on_step_reset: str) -> None:
+    logger = AdapterLogger(on_step_reset=on_step_reset)
+    first, second = ppo(), ppo()
+    for model in (first, second, first, second):
+        model.learn(128, callback=make_callbacks(logger), reset_num_timesteps=False)
+    steps = [step for step, _ in logger.points("fps")]
+    if on_step_reset == "continue":
+        assert steps == list(range(64, 513, 64))
+        assert [value for _, value in logger.points("timesteps")] == steps
+    else:
+        assert steps == [64, 128, 64, 128, 192, 256, 192, 256]
+    assert logger.warnings == {}
+
+
+def test_a_model_loaded_from_before_goes_on_where_the_run_is(tmp_path: Path) -> None:
+    logger = AdapterLogger()
+    model = ppo()
+    model.learn(64, callback=make_callbacks(logger))
+    model.save(tmp_path / "early.zip")
+    model.learn(128, callback=make_callbacks(logger), reset_num_timesteps=False)
+    loaded = PPO.load(tmp_path / "early.zip", env=model.env, device="cpu")
+    loaded.learn(64, callback=make_callbacks(logger), reset_num_timesteps=False)
+    assert [step for step, _ in logger.points("fps")] == [64, 128, 192, 256]
+
+
+def test_an_evaluation_with_masks_beside_ours(tmp_path: Path) -> None:
+    from sb3_contrib import MaskablePPO
+    from sb3_contrib.common.envs import InvalidActionEnvDiscrete
+    from sb3_contrib.common.maskable.callbacks import MaskableEvalCallback
+
+    def env() -> Any:
+        return make_vec_env(lambda: InvalidActionEnvDiscrete(dim=8, n_invalid_actions=3, ep_length=20), n_envs=2)
+
+    logger = AdapterLogger()
+    model = MaskablePPO(
+        "MlpPolicy", env(), **small(), n_steps=32, batch_size=32, n_epochs=1, tensorboard_log=str(tmp_path)
+    )
+    evaluation = MaskableEvalCallback(env(), eval_freq=50, n_eval_episodes=1, verbose=0)
+    model.learn(256, callback=[evaluation, *make_callbacks(logger)])
+    written = scalars(tmp_path)
+    assert_same_points(logger, written, model)
+    assert len(written["eval/mean_reward"]) == 2
+    assert same(logger.points("eval/episode_reward_mean"), written["eval/mean_reward"])

@@ -1,6 +1,7 @@
 """What one call with 20 scalars costs the caller's thread, beside other loggers, in one run.
 
-Run it as ``python -m tests.benchmarks`` (or ``make bench``). Prints a table and writes JSON with ``--json FILE``.
+Run it as ``python -m tests.benchmarks`` (or ``make bench``); ``python -m tests.benchmarks adapters`` is another
+benchmark, see `tests.benchmarks.adapters`. Prints a table and writes JSON with ``--json FILE``.
 Each subject logs the same 20 Python floats at rising steps; the subjects take turns in rounds, so that a slow spell of
 the machine hits all of them. Times are of the caller's thread alone; ratios are to ``rl_logging``'s median.
 """
@@ -86,6 +87,19 @@ def rl_logging(folder: Path, stack: ExitStack) -> Log:
     return lambda step: logger.log_metrics(VALUES, step=step)
 
 
+def our_summary_writer(folder: Path, stack: ExitStack) -> Log:
+    from rl_logging import ExperimentLogger
+
+    logger = stack.enter_context(ExperimentLogger(dir=folder / "runs", delivery="offline", quiet=True))
+    writer = logger.summary_writer()
+
+    def log(step: int) -> None:
+        for name, value in VALUES.items():
+            writer.add_scalar(name, value, step)
+
+    return log
+
+
 def bare_write(folder: Path, stack: ExitStack) -> Log:
     from rl_logging.records import encode
 
@@ -131,8 +145,13 @@ SUBJECTS: dict[str, Callable[[Path, ExitStack], Log]] = {
     "os.write of the same bytes": bare_write,
     "wandb.log (offline)": wandb_log,
     "SummaryWriter.add_scalar × 20": summary_writer,
+    "rl_logging's add_scalar × 20": our_summary_writer,
     "mlflow.log_metrics (SQLite)": mlflow_log_metrics,
 }
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["adapters"]:
+        from tests.benchmarks import adapters
+
+        sys.exit(adapters.main(sys.argv[2:]))
     sys.exit(main())

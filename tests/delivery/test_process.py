@@ -258,7 +258,21 @@ def test_a_store_that_is_down_at_the_end_is_given_up_in_time_and_said(
 
     from rl_logging.cli import main
 
-    assert CliRunner().invoke(main, ["sync", str(logger.run_dir)]).exit_code == 0
+    assert CliRunner().invoke(main, ["sync", "--trust", str(logger.run_dir)]).exit_code == 0
+    assert FileStore(path).points() == [("a", 0, 1.0)]
+    assert FileStore(path).status() == "finished"
+
+
+def test_a_store_that_is_back_just_before_the_end_is_asked_once_more(tmp_path: Path) -> None:
+    down = tmp_path / "down"
+    down.touch()
+    path = tmp_path / "out.jsonl"
+    with ExperimentLogger(sinks=sink(path, down_while=str(down)), dir=tmp_path / "runs", quiet=True) as logger:
+        logger.log_metrics({"a": 1})
+        progress = logger._last_run._delivery.progress  # type: ignore[attr-defined]
+        assert progress.wait(lambda: [it.phase for it in progress.states.values()] == ["backoff"], 30)
+        progress.moved_at -= 1000  # as if it had been down for long
+        down.unlink()
     assert FileStore(path).points() == [("a", 0, 1.0)]
     assert FileStore(path).status() == "finished"
 
@@ -363,7 +377,7 @@ def test_a_damaged_state_is_put_aside_and_delivery_starts_anew(tmp_path: Path) -
     from rl_logging.cli import main
 
     assert CliRunner().invoke(main, ["status", str(logger.run_dir)]).exit_code == 0
-    assert CliRunner().invoke(main, ["sync", str(logger.run_dir)]).exit_code == 0
+    assert CliRunner().invoke(main, ["sync", "--trust", str(logger.run_dir)]).exit_code == 0
     assert FileStore(path).points() == [("a", 0, 1.0)]
     assert list(bundle.sinks.glob("*.damaged"))
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -44,8 +45,13 @@ class Told:
 
     def state(self, state: DestinationState) -> None:
         with self.change:
+            self.states.append(msgspec.structs.replace(state))
             self.phases.append(state.phase)
             self.change.notify_all()
+
+    def wait_for_error(self, words: str) -> None:
+        with self.change:
+            assert self.change.wait_for(lambda: any(words in (it.last_error or "") for it in self.states), 20)
 
     def wait_for_phase(self, phase: str) -> None:
         with self.change:
@@ -271,7 +277,7 @@ def test_two_workers_never_deliver_to_one_destination(bundle: Bundle, store: Mem
     first, _ = start(bundle, store)
     assert store.wait_for(lambda it: bool(it.runs) and len(it.run().records) == 5)
     second, told = start(bundle, store)
-    told.wait_for_phase("backoff")
+    told.wait_for_error("another process is delivering")
     writer.append("end", None, {"status": "finished"})
     first.wake()
     finish(first)

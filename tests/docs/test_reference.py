@@ -20,6 +20,7 @@ from rl_logging.adapters.skrl import names as skrl_names
 from rl_logging.adapters.skrl.names import name_table
 from rl_logging.adapters.stable_baselines3 import names as sb3_names
 from rl_logging.bundle import Manifest, SinkEntry, WriterInfo
+from rl_logging.callback_settings import CheckpointSettings, EvalSettings, VideoSettings
 from rl_logging.cli import main
 from rl_logging.destination import DestinationState
 from rl_logging.settings import Settings
@@ -67,6 +68,17 @@ def test_every_setting_is_documented_with_its_keyword_and_default():
         assert default.strip("`") == expected, key
 
 
+@pytest.mark.parametrize("name", ["eval", "checkpoint", "video"])
+def test_every_setting_of_a_callback_is_documented_with_its_default(name: str):
+    rows = re.findall(r"^``(\w+)`` +(\S+) +\S", part(page("settings"), f"rl_logging.{name}"), flags=re.MULTILINE)
+    kind = {"eval": EvalSettings, "checkpoint": CheckpointSettings, "video": VideoSettings}[name]
+    words = {None: "null", False: "false", True: "true"}
+    assert rows == [
+        (key, words[default] if default is None or isinstance(default, bool) else str(default))
+        for key, default in msgspec.structs.asdict(kind()).items()
+    ]
+
+
 @pytest.mark.parametrize("name", ["mlflow", "wandb"])
 def test_every_option_of_our_sinks_is_documented(name: str):
     module = {"mlflow": rl_logging_mlflow.options, "wandb": rl_logging_wandb.options}[name]
@@ -83,7 +95,7 @@ def test_every_refused_argument_is_documented():
 def test_every_command_and_option_is_documented():
     text = page("cli")
     for name, command in main.commands.items():
-        section = re.search(rf"^rl-logging {name}( RUN_DIR\.\.\.)?\n-+\n(.*?)(?=^rl-logging |\Z)", text, re.M | re.S)
+        section = re.search(rf"^rl-logging {name}( [A-Z_.\[\]]+)?\n-+\n(.*?)(?=^rl-logging |\Z)", text, re.M | re.S)
         assert section is not None, name
         for parameter in command.params:
             for option in parameter.opts if isinstance(parameter, click.Option) else ():
@@ -145,8 +157,16 @@ def test_every_canonical_name_of_stable_baselines3_is_documented():
 
 def test_every_page_is_linked_from_the_readme_or_the_index():
     index = (DOCS / "index.rst").read_text(encoding="utf-8")
-    for path in DOCS.rglob("*.rst"):
+    pages = list(DOCS.rglob("*.rst"))
+    parts = {
+        (path.parent / included).resolve()
+        for path in pages
+        for included in re.findall(r"^\.\. include:: (\S+)", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    }
+    for path in pages:
         name = path.relative_to(DOCS).with_suffix("").as_posix()
+        if path.resolve() in parts:
+            continue
         assert name == "index" or f"   {name}\n" in index, name
     for link in re.findall(r"<((?:docs/)?[\w/]+\.rst|LICENSE)>`_", README.read_text(encoding="utf-8")):
         assert Path(README.parent, link).is_file(), link

@@ -45,6 +45,7 @@ SHOWN = {
     "first-run": Shown({"config": 1, "metrics": 100, "end": 1}),
     "own-loop-metrics": Shown({"config": 1, "metrics": 2, "end": 1}),
     "own-loop-step": Shown({"metrics": 3, "end": 1}),
+    "own-loop-converter": Shown({"metrics": 1, "end": 1}),
     "own-loop-verbs": Shown(
         {"config": 2, "image": 1, "video": 1, "artifact": 1, "model": 1, "labels": 2, "end": 1},
         says=r"models/best/step_1000 1000\n",
@@ -54,15 +55,30 @@ SHOWN = {
         delivery=None,
         says=r"True\n[0-9a-f]{32}\nsqlite:.*mlflow.db\nmlflow [23] 0 0 None\n",
     ),
+    "own-loop-summary-writer": Shown({"config": 1, "artifact": 1, "metrics": 16, "end": 1}),
+    "videos-recorder": Shown({"config": 2, "metrics": 11, "video": 2, "end": 1}),
+    "videos-folder": Shown({"video": 1, "end": 1}),
     "hydra-train": Shown({"config": 1, "metrics": 1, "end": 1}),
     "sb3": Shown({}, shorter=("50_000", "512")),
     "sb3-callback": Shown({}, shorter=("50_000", "512")),
+    "sb3-eval": Shown({}, shorter=("20_000", "2_048"), says=r"\d+\.\d+\n"),
+    "sb3-load": Shown({}, shorter=("learn(5_000", "learn(1_000"), says=r"1000 \[.*\]\n"),
+    "skrl-runner": Shown({}, shorter=("10_000", "120")),
     "testing-disabled": Shown({}, delivery=None),
     "testing-recording": Shown({}, delivery=None),
     "testing-memory-store": Shown({"metrics": 1, "end": 1}, delivery=None),
     "bundle-reader": Shown({}, delivery=None),
 }
-OWN_TESTS = {"bundle-reader", "hydra-train", "readme-loop", "sb3", "sb3-callback"}
+OWN_TESTS = {
+    "bundle-reader",
+    "hydra-train",
+    "readme-loop",
+    "sb3",
+    "sb3-callback",
+    "sb3-eval",
+    "sb3-load",
+    "skrl-runner",
+}
 PYTHON = blocks("python")
 NAMED = {block.name: block for block in PYTHON if block.name is not None}
 
@@ -97,6 +113,12 @@ def test_arrays_become_the_aggregates_that_are_shown(tmp_path: Path):
     assert sorted(last.values) == ["returns/max", "returns/mean", "returns/min", "returns/std"]
 
 
+def test_a_converters_mapping_becomes_the_names_in_the_comment(tmp_path: Path):
+    run("own-loop-converter", tmp_path)
+    last = [record for record in journal(tmp_path) if isinstance(record, Metrics)][-1]
+    assert last.values == {"reward/progress": 1.5, "reward/penalty": -0.25}
+
+
 def test_steps_are_those_in_the_comments(tmp_path: Path):
     run("own-loop-step", tmp_path)
     assert [record.step for record in journal(tmp_path) if isinstance(record, Metrics)] == [4096, 4096, 4097]
@@ -115,6 +137,14 @@ def test_hydra_runs_the_program_with_the_file_that_is_shown(tmp_path: Path):
     }
 
 
+def test_skrl_logs_as_shown(tmp_path: Path):
+    run("skrl-runner", tmp_path)
+    metrics = [record for record in journal(tmp_path) if isinstance(record, Metrics)]
+    steps = {metric: [it.step for it in metrics if metric in it.values] for metric in ("policy_loss", "timesteps")}
+    # SKRL writes every 50 of its steps, and drops the rest; it updates every 32.
+    assert steps == {"policy_loss": [200, 400], "timesteps": [200, 400, 480]}
+
+
 @pytest.mark.parametrize("name", ["sb3", "sb3-callback"])
 def test_stable_baselines3_logs_as_shown(name: str, tmp_path: Path):
     run(name, tmp_path)
@@ -126,6 +156,22 @@ def test_stable_baselines3_logs_as_shown(name: str, tmp_path: Path):
         assert points["my/bonus"] == 512
     else:
         assert [record.step for record in records if record.kind == "model"] == [512]
+
+
+def test_stable_baselines3_evaluates_and_saves_as_shown(tmp_path: Path):
+    said = run("sb3-eval", tmp_path)
+    assert re.fullmatch(SHOWN["sb3-eval"].says, said), said
+    records = journal(tmp_path)
+    assert [record.step for record in records if record.kind == "model"] == [2_000, 2_048]
+    scores = [
+        record for record in records if isinstance(record, Metrics) and "eval/episode_reward_mean" in record.values
+    ]
+    assert [(score.step, score.values["eval/episode_reward_mean"]) for score in scores] == [(2_000, float(said))]
+
+
+def test_a_model_is_loaded_again_as_shown(tmp_path: Path):
+    said = run("sb3-load", tmp_path)
+    assert re.fullmatch(SHOWN["sb3-load"].says, said), said
 
 
 def test_the_reader_that_is_shown_reads_a_journal(tmp_path: Path):

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from rl_logging.extraction import Interval, MetricFilter, NameTable, Pipeline, Rename
+from rl_logging.testing import RecordingLogger
 
 
 class Log:
@@ -134,18 +136,99 @@ def test_an_entry_for_an_evaluation_reaches_the_window() -> None:
     assert log.calls == [(2, {"eval/policy_loss": 1.0})]
 
 
-class Costly:
-    def __float__(self) -> float:
-        raise AssertionError("converted")
+class Counted:
+    """A value on a device, as it were: what it costs is the asking."""
+
+    asked = 0
+
+    def item(self) -> float:
+        type(self).asked += 1
+        return 1.0
 
 
-def test_what_is_filtered_is_not_converted() -> None:
+@pytest.fixture
+def counted() -> type[Counted]:
+    class Own(Counted):
+        pass
+
+    return Own
+
+
+@pytest.mark.parametrize(
+    ("entries", "asked"),
+    [(None, 5), (["!costly"], 0), (["other"], 0), (["costly"], 5), (["costly/max"], 5), (["eval/costly"], 3)],
+)
+def test_what_is_filtered_is_not_converted(counted: type[Counted], entries: list[str] | None, asked: int) -> None:
     log = Log()
-    pipeline = log.pipeline(entries=["!costly"])
-    pipeline.record("costly", Costly())
-    pipeline.log({"costly": Costly()}, 1)
+    pipeline = log.pipeline(entries=entries)
+    for _ in range(2):
+        pipeline.record("costly", counted())
+    pipeline.record("group", {"costly": counted()})
+    pipeline.log({"costly": counted(), "group": {"costly": counted()}}, 1)
     pipeline.emit(2)
-    assert (log.calls, log.told) == ([], [])
+    assert counted.asked == asked
+    assert log.told == []
+
+
+@pytest.mark.parametrize(("entries", "asked"), [(None, 3), (["!costly"], 0), (["other"], 0), (["costly/max"], 3)])
+def test_log_metrics_converts_nothing_that_is_filtered(
+    counted: type[Counted], entries: list[str] | None, asked: int
+) -> None:
+    logger = RecordingLogger({"rl_logging": {"metric_filter": entries}})
+    logger.log_metrics({"costly": counted(), "other": 1.0})
+    logger.log_metrics({"a": {"costly": counted()}, "b": {"c": {"costly": counted()}}})
+    assert counted.asked == asked
+    assert logger.warnings == []
+
+
+def test_the_environments_own_figures_keep_their_names() -> None:
+    log = Log()
+    pipeline = log.pipeline()
+    pipeline.record("Episode_Termination/time_out", torch.tensor(3))
+    pipeline.record("Info / my_reward", np.float32(0.5))
+    pipeline.record("episode", {"track_velocity": 0.25, "penalty": {"torque": torch.tensor([1.0])}})
+    pipeline.emit(1)
+    assert log.calls == [
+        (
+            1,
+            {
+                "Episode_Termination/time_out": 3.0,
+                "Info / my_reward": 0.5,
+                "episode/track_velocity": 0.25,
+                "episode/penalty/torque": 1.0,
+            },
+        )
+    ]
+
+
+NESTED = {"a": {"b": {"c": {"d": 1.0}, "e": 2.0}, "f": 3.0}, "g": 4.0}
+
+
+@pytest.mark.parametrize(
+    ("depth", "adapters", "by_hand"),
+    [
+        (None, {"a/b/e", "a/f", "g"}, {"a/b/c/d", "a/b/e", "a/f", "g"}),
+        (0, {"g"}, {"g"}),
+        (1, {"a/f", "g"}, {"a/f", "g"}),
+        (3, {"a/b/c/d", "a/b/e", "a/f", "g"}, {"a/b/c/d", "a/b/e", "a/f", "g"}),
+    ],
+)
+def test_max_depth(depth: int | None, adapters: set[str], by_hand: set[str]) -> None:
+    for names, way in ((adapters, "log"), (adapters, "record"), (by_hand, "log_metrics")):
+        logger = RecordingLogger({"rl_logging": {"max_depth": depth}})
+        pipeline = logger.pipeline(NameTable({}))
+        for step in (1, 2):
+            if way == "log":
+                pipeline.log(NESTED, step)
+            elif way == "record":
+                for native, value in NESTED.items():
+                    pipeline.record(native, value)
+                pipeline.emit(step)
+            else:
+                logger.log_metrics(NESTED, step)
+        assert set(logger.names) == names, way
+        assert len(logger.warnings) == (len(names) < 4), way
+        assert all("rl_logging.max_depth" in told for told in logger.warnings)
 
 
 def test_mappings_are_named_and_filtered_by_what_they_hold() -> None:

@@ -26,6 +26,9 @@ class AdapterLogger:
             on_step_reset=on_step_reset,
             names=names,
             metric_filter=metric_filter,
+            eval=None,
+            checkpoint=None,
+            video=None,
         )
         self.env = None
         self.num_envs = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,15 @@ import numpy as np
 import torch
 from skrl.envs.wrappers.torch import MultiAgentEnvWrapper
 from skrl.memories.torch import RandomMemory
-from skrl.multi_agents.torch.ippo import IPPO
+from skrl.models.torch import DeterministicMixin, Model
+from skrl.resources.schedulers.torch import KLAdaptiveLR
 from skrl.utils import set_seed
 
 from tests.support.skrl_training import IS_1X, Training, make_models
 
 UIDS = ["left", "right"]
 EPISODE_STEPS = 7
+_STATE_SIZE = 4
 
 
 class _Duel:
@@ -25,7 +28,7 @@ class _Duel:
     num_envs = 3
     num_agents = max_num_agents = 2
     agents = possible_agents = UIDS
-    state_spaces = dict.fromkeys(UIDS)
+    state_spaces = shared_observation_spaces = dict.fromkeys(UIDS, gymnasium.spaces.Box(-1, 1, (_STATE_SIZE,)))
     observation_spaces = dict.fromkeys(UIDS, gymnasium.spaces.Box(-1, 1, (2,)))
     action_spaces = dict.fromkeys(UIDS, gymnasium.spaces.Discrete(2))
     device = "cpu"
@@ -64,7 +67,8 @@ class _DuelWrapper(MultiAgentEnvWrapper):
         )
 
     def state(self) -> Any:
-        return None if IS_1X else dict.fromkeys(UIDS)
+        state = torch.rand(_Duel.num_envs, _STATE_SIZE)
+        return state if IS_1X else dict.fromkeys(UIDS, state)
 
     def render(self, *args: Any, **kwargs: Any) -> None:
         """Shows nothing."""
@@ -74,19 +78,24 @@ class _DuelWrapper(MultiAgentEnvWrapper):
 
 
 class MultiAgentTraining(Training):
-    """Independent PPO of two agents.
+    """PPO of two agents.
 
     Args:
         directory: Where skrl writes.
+        algorithm: IPPO, where each learns alone, or MAPPO, where their values see the whole.
         write_interval: As skrl's.
+        adapts_rate: Whether learning rates follow the divergence.
     """
 
-    def __init__(self, directory: Path, *, write_interval: int = 20) -> None:
+    def __init__(
+        self, directory: Path, algorithm: str = "IPPO", *, write_interval: int = 20, adapts_rate: bool = False
+    ) -> None:
         set_seed(7)
         torch.set_num_threads(1)
         self.directory = directory
         self.finished = []
         self.env = _DuelWrapper(self.finished)
+        module = importlib.import_module(f"skrl.multi_agents.torch.{algorithm.lower()}")
         cfg: dict[str, Any] = {
             "rollouts": 8,
             "learning_epochs": 2,
@@ -99,10 +108,10 @@ class MultiAgentTraining(Training):
                 "checkpoint_interval": 0,
             },
         }
+        if adapts_rate:
+            cfg["learning_rate_scheduler"] = KLAdaptiveLR
         if IS_1X:
-            from skrl.multi_agents.torch.ippo import IPPO_DEFAULT_CONFIG
-
-            cfg = {**IPPO_DEFAULT_CONFIG, **cfg}
+            cfg = {**getattr(module, f"{algorithm}_DEFAULT_CONFIG"), **cfg}
         else:
             # 2.x takes an empty mapping, its own default, for one that lacks the agents.
             for owner in (
@@ -115,17 +124,33 @@ class MultiAgentTraining(Training):
         spaces: dict[str, Any] = {"observation_spaces": _Duel.observation_spaces, "action_spaces": _Duel.action_spaces}
         if not IS_1X:
             spaces["state_spaces"] = _Duel.state_spaces
-        self.agent = IPPO(
+        elif algorithm == "MAPPO":
+            spaces["shared_observation_spaces"] = _Duel.shared_observation_spaces
+        self.agent = getattr(module, algorithm)(
             possible_agents=UIDS,
-            models={
-                uid: make_models(
-                    "PPO",
-                    {"observation_space": _Duel.observation_spaces[uid], "action_space": _Duel.action_spaces[uid]},
-                )
-                for uid in UIDS
-            },
+            models={uid: _models(algorithm, uid) for uid in UIDS},
             memories={uid: RandomMemory(memory_size=8, num_envs=_Duel.num_envs, device="cpu") for uid in UIDS},
             cfg=cfg,
             device="cpu",
             **spaces,
         )
+
+
+def _models(algorithm: str, uid: str) -> dict[str, Any]:
+    spaces = {"observation_space": _Duel.observation_spaces[uid], "action_space": _Duel.action_spaces[uid]}
+    models = make_models("PPO", spaces)
+    if algorithm == "MAPPO":
+        models["value"] = _StateValue(spaces)
+    return models
+
+
+class _StateValue(DeterministicMixin, Model):
+    """A value of the state that all agents share."""
+
+    def __init__(self, spaces: dict[str, Any]) -> None:
+        Model.__init__(self, **spaces, device="cpu")
+        DeterministicMixin.__init__(self)
+        self.net = torch.nn.Linear(_STATE_SIZE, 1)
+
+    def compute(self, inputs: Any, role: str = "") -> Any:
+        return self.net(inputs["states"]), {}

@@ -133,13 +133,18 @@ class Training:
             AssertionError: A tag has two values at a step.
         """
         self.agent.writer.flush()
-        scalars: dict[str, dict[int, float]] = defaultdict(dict)
-        for path in sorted((self.directory / "run").glob("events.out.tfevents.*")):
-            for event in LegacyEventFileLoader(str(path)).Load():
-                for value in event.summary.value:
-                    assert event.step not in scalars[value.tag], (value.tag, event.step)
-                    scalars[value.tag][event.step] = value.simple_value
-        return dict(scalars)
+        return scalars_in(self.directory / "run")
+
+
+def scalars_in(folder: Path) -> dict[str, dict[int, float]]:
+    """Returns what skrl wrote below `folder`; see `Training.scalars`."""
+    scalars: dict[str, dict[int, float]] = defaultdict(dict)
+    for path in sorted(folder.glob("events.out.tfevents.*")):
+        for event in LegacyEventFileLoader(str(path)).Load():
+            for value in event.summary.value:
+                assert event.step not in scalars[value.tag], (value.tag, event.step)
+                scalars[value.tag][event.step] = value.simple_value
+    return dict(scalars)
 
 
 class _Policy(GaussianMixin, Model):

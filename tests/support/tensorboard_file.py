@@ -16,12 +16,18 @@ Points = dict[str, list[tuple[int, float]]]
 def scalars(folder: Path) -> Points:
     """Returns all scalars of all event files below `folder`, run by run."""
     points: Points = {}
-    for run in sorted({file.parent for file in folder.rglob("events.out.tfevents.*")}):
-        reader = EventAccumulator(str(run), size_guidance={"scalars": 0}, purge_orphaned_data=False)
+    for file in sorted(folder.rglob("events.out.tfevents.*"), key=_order):
+        reader = EventAccumulator(str(file), size_guidance={"scalars": 0}, purge_orphaned_data=False)
         reader.Reload()
         for tag in reader.Tags()["scalars"]:
             points.setdefault(tag, []).extend((event.step, event.value) for event in reader.Scalars(tag))
     return points
+
+
+def _order(file: Path) -> tuple[Path, int, int]:
+    """Returns when a file was begun: by its name's second, and its number among the files of its process."""
+    parts = file.name.removeprefix("events.out.tfevents.").split(".")
+    return file.parent, int(parts[0]), int(parts[-1])
 
 
 def as_written(value: float) -> float:

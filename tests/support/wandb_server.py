@@ -77,6 +77,7 @@ class WandbServer:
         refuse: An HTTP status to answer everything with, None to serve.
         faults: HTTP statuses to answer some things with: by GraphQL operation, ``file_stream``, or ``put artifact``,
             ``put manifest`` and ``put run`` for uploads. 200 for an operation is a GraphQL error.
+        holds: Events that the same things wait for before they are answered, half a minute at most.
     """
 
     def __init__(self) -> None:
@@ -85,6 +86,7 @@ class WandbServer:
         self.operations: list[str] = []
         self.refuse: int | None = None
         self.faults: dict[str, int] = {}
+        self.holds: dict[str, threading.Event] = {}
         self.lock = threading.RLock()
         self._uploads: list[tuple[str, str, str]] = []
         self._http = _HttpServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"server_state": self}))
@@ -315,6 +317,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._reply({}, headers={"ETag": f'"{md5.hex()}"', "Content-MD5": base64.b64encode(md5).decode()})
 
     def _refused(self, what: str) -> bool:
+        hold = self.server_state.holds.get(what)
+        if hold is not None:
+            hold.wait(30)
         status = self.server_state.refuse or self.server_state.faults.get(what)
         if status is not None:
             self._reply({"errors": [{"message": f"{what} refused with {status}"}]}, status)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from rl_logging.records import Metrics, Record
 from rl_logging.sinks import Program, Sink, SinkContext
@@ -40,6 +43,28 @@ class RecordingLedger:
     def warn(self, message: str) -> None:
         """Remembers it in `warnings`."""
         self.warnings.append(message)
+
+
+@contextlib.contextmanager
+def isolated(folder: Path) -> Iterator[pytest.MonkeyPatch]:
+    """Keeps W&B's folders inside `folder`, has no credentials, and has W&B asked and told without delay."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("WANDB_")]:
+            patch.delenv(name)
+        for name in ("CACHE_DIR", "CONFIG_DIR", "DATA_DIR", "ARTIFACT_DIR"):
+            (folder / "wandb-folders" / name).mkdir(parents=True)
+            patch.setenv(f"WANDB_{name}", str(folder / "wandb-folders" / name))
+        patch.setenv("HOME", str(folder))
+        patch.setenv("NETRC", str(folder / "no-netrc"))
+        patch.setenv("WANDB_ERROR_REPORTING", "false")
+        patch.setenv("WANDB_X_DISABLE_STATS", "true")
+        patch.setenv("WANDB_X_SAVE_REQUIREMENTS", "false")
+        patch.setenv("WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL", "1")
+        # A server beside us may be asked more often than one that others share.
+        patch.setattr("rl_logging_wandb.stores.POLL_INTERVAL_S", 0.1)
+        patch.setattr("rl_logging_wandb.stores.FAILED_INTERVAL_S", 0.2)
+        patch.setattr("rl_logging_wandb.opening.KNOCK_TIMEOUT_S", 2)
+        yield patch
 
 
 def make_context(run_dir: Path, ledger: RecordingLedger | None = None, **changes: Any) -> SinkContext:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rl_logging.adapters.skrl.names import UPDATE_TIME_TAG, learning_rate_tag, name_table
+from rl_logging.adapters.skrl.names import SUCCESS_TAGS, UPDATE_TIME_TAG, learning_rate_tag, name_table
 from rl_logging.adapters.skrl.probes import UpdateProbe, learning_rates
 from rl_logging.adapters.skrl.progress import Progress
 from rl_logging.adapters.skrl.timeline import Phase
@@ -17,46 +17,66 @@ class Emitter:
     Args:
         logger: The `rl_logging.ExperimentLogger`.
         agent: The agent.
+        label: What stands before its names: one agent's among several.
     """
 
-    def __init__(self, logger: Any, agent: Any) -> None:
+    def __init__(self, logger: Any, agent: Any, label: str) -> None:
         self._agent = agent
+        self._label = label
         self._env_steps = logger.settings.clock != "framework"
-        self._pipeline = logger.pipeline(name_table(agent))
+        self.pipeline = logger.pipeline(name_table(agent, label))
         self._seen: set[str] = set()
-        self.interval = self._pipeline.interval
+        self.interval = self.pipeline.interval
         self.follows_skrl = self.interval.kind == "framework"
         self.tracked = TrackedData(agent)
         self.progress = Progress()
         self.probe = UpdateProbe(agent)
+        # An episode is a point of its own where no longer window is asked for.
+        self._tells_each_episode = self.follows_skrl or self.interval.every == 1
 
-    def emit(self, step: int, phase: Phase, num_envs: int | None) -> None:
+    def episodes_ended(self, step: int, phase: Phase) -> None:
+        """Takes notice of episodes that ended at the run's step, and were added to the phase's."""
+        if self._tells_each_episode:
+            self._log(phase.episodes.drain(), step, phase)
+
+    def emit(self, step: int, phase: Phase, num_envs: int | None, unfinished: float | None = None) -> None:
         """Emits the window, if anything was tracked in it.
 
         Args:
             step: The run's step.
             phase: What it is doing.
             num_envs: Environment steps in a step of the agent, or None where that is unknown.
+            unfinished: The mean return so far of the episodes that go on, or None where that is unknown.
         """
         window = self.tracked.drain()
         if not window:
             return
         self._seen.update(window)
+        if self._label:
+            window = {self._label + tag: tracked for tag, tracked in window.items()}
         if self.follows_skrl:
             values, window = reduced(window)
             if values:
-                self._pipeline.log(values, step, prefix=phase.prefix)
+                self.pipeline.log(values, step, prefix=phase.prefix)
         if window:
             for tag, tracked in window.items():
                 for value in tracked:
                     # NumPy's float64 is a float too, and the pipeline's short way is for plain ones.
-                    self._pipeline.record(tag, float(value) if isinstance(value, (float, int)) else value)
-            self._pipeline.emit(step, prefix=phase.prefix)
-        own = phase.episodes.metrics()
+                    self.pipeline.record(tag, float(value) if isinstance(value, (float, int)) else value)
+            self.pipeline.emit(step, prefix=phase.prefix)
+        own = {**phase.episodes.drain(), **phase.episodes.metrics()}
+        if not SUCCESS_TAGS.isdisjoint(self._seen):
+            own.pop("success_rate", None)  # the environment counts them itself
         if phase.training:
             own.update(self._training_metrics(step, num_envs))
+            if unfinished is not None:
+                own["cumulative_rewards"] = unfinished
+        self._log(own, step, phase)
+
+    def _log(self, own: dict[str, float], step: int, phase: Phase) -> None:
         if own:
-            self._pipeline.canonical({phase.prefix + name: value for name, value in own.items()}, step)
+            prefix = phase.prefix + self._label
+            self.pipeline.canonical({prefix + name: value for name, value in own.items()} if prefix else own, step)
 
     def _training_metrics(self, step: int, num_envs: int | None) -> dict[str, float]:
         values = self.progress.drain(num_envs)

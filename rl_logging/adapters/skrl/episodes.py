@@ -1,4 +1,4 @@
-"""Counting finished episodes' returns and lengths from the transitions a skrl agent records.
+"""Counting episodes' returns and lengths from the transitions a skrl agent records.
 
 skrl's own running figures cannot be used for this: they are cleared at each write, in 1.4.3 the end of any episode
 also resets the first environment's sum, and where the environment takes a step to reset itself that step is counted.
@@ -6,20 +6,24 @@ also resets the first environment's sum, and where the environment takes a step 
 
 from __future__ import annotations
 
-import math
-import sys
-from collections import deque
 from collections.abc import Mapping
-from types import FrameType
-from typing import Any, Final
+from typing import Any, NamedTuple
 
 import numpy as np
 
-WINDOW: Final = 100
-"""Finished episodes that a mean is taken over."""
 
-_CALLERS = 3
-_OURS = "rl_logging.adapters."
+class Episode(NamedTuple):
+    """A finished episode.
+
+    Attributes:
+        env: Which environment it was in, by number.
+        total: The sum of its rewards.
+        length: How many steps it took.
+    """
+
+    env: int
+    total: float
+    length: int
 
 
 class Episodes:
@@ -37,6 +41,8 @@ class Episodes:
         self._under_way = under_way
         self._partial = np.zeros(0, dtype=bool)
         self._returns: Any = None
+        self._on_device = False
+        self._of_several = False
         self._count = 0
         self._starts = np.zeros(0, dtype=np.int64)
 
@@ -50,18 +56,15 @@ class Episodes:
 
         An array on a device stays there: nothing is waited for.
         """
-        if isinstance(rewards, Mapping):
-            rewards = sum(rewards.values())
-        rewards = rewards.detach() if _on_device(rewards) else np.asarray(_host(rewards), dtype=np.float64)
         if self._returns is None:
-            self._returns = rewards * 0
-            self._starts = np.full(len(rewards), self._count, dtype=np.int64)
-            self._partial = np.full(len(rewards), self._under_way)
+            self._begin(rewards)
+        if self._of_several:
+            rewards = sum(rewards.values())
         self._count += 1
-        self._returns += rewards
+        self._returns += rewards.detach() if self._on_device else _host(rewards)
 
-    def end(self, terminated: Any, truncated: Any) -> list[tuple[float, int]]:
-        """Returns (return, length) of each episode that ended with the step added last.
+    def end(self, terminated: Any, truncated: Any) -> list[Episode]:
+        """Returns each episode that ended with the step added last.
 
         Waits for the device the rewards are on, so ask only when something ended.
 
@@ -75,72 +78,33 @@ class Episodes:
         if not len(indices):
             return []
         returns = _host(self._returns).reshape(-1)
-        whole = [index for index in indices if not self._partial[index]]
-        finished = [(float(returns[index]), int(self._count - self._starts[index])) for index in whole]
+        finished = [
+            Episode(int(index), float(returns[index]), int(self._count - self._starts[index]))
+            for index in indices
+            if not self._partial[index]
+        ]
         self._returns[indices] = 0
         self._starts[indices] = self._count + self._resets_in_a_step
         self._partial[indices] = False
         return finished
 
+    def unfinished(self) -> float | None:
+        """Returns the mean, over the environments, of what the present episodes have returned so far.
 
-class FinishedEpisodes:
-    """Returns and lengths of the last `WINDOW` finished episodes."""
+        None before the first step. Waits for the device the rewards are on.
+        """
+        return None if self._returns is None else float(_host(self._returns).mean())
 
-    def __init__(self) -> None:
-        self._returns: deque[float] = deque(maxlen=WINDOW)
-        self._lengths: deque[int] = deque(maxlen=WINDOW)
-        self._metrics: dict[str, float] | None = {}
-
-    def add(self, episode_return: float, length: int) -> None:
-        """Adds a finished episode."""
-        self._metrics = None
-        self._returns.append(episode_return)
-        self._lengths.append(length)
-
-    def metrics(self) -> dict[str, float]:
-        """Returns means, minima and maxima under their canonical names; empty before the first episode's end."""
-        if self._metrics is None:
-            self._metrics = {
-                "episode_reward_mean": math.fsum(self._returns) / len(self._returns),
-                "episode_reward_min": min(self._returns),
-                "episode_reward_max": max(self._returns),
-                "episode_length_mean": sum(self._lengths) / len(self._lengths),
-                "episode_length_min": float(min(self._lengths)),
-                "episode_length_max": float(max(self._lengths)),
-            }
-        return dict(self._metrics)
-
-
-def resets_in_a_step(env: Any) -> bool | None:
-    """Returns whether `env` (wrapped by skrl or not) spends a step on resetting itself; None where it does not say."""
-    metadata = getattr(env, "metadata", None)
-    mode = metadata.get("autoreset_mode") if isinstance(metadata, Mapping) else None
-    if mode is not None:
-        return str(getattr(mode, "value", mode)) == "NextStep"
-    gymnasium = sys.modules.get("gymnasium")
-    if gymnasium is None or not isinstance(getattr(env, "_env", env), gymnasium.vector.VectorEnv):
-        return None
-    # Before 1.1 there was no word for it: 0.x resets in the same step, 1.0 in the next.
-    return str(gymnasium.__version__).startswith("1.0")
-
-
-def env_of_caller() -> Any:
-    """Returns the environment that the training loop in whose call we are steps, or None.
-
-    An agent does not know its environment, its trainer does: this looks for ``self.env`` or ``env`` in the loop that
-    hands the agent its transitions, and in a few callers of it.
-    """
-    frame: FrameType | None = sys._getframe(1)
-    looked_at = 0
-    while frame is not None and looked_at < _CALLERS:
-        if not frame.f_globals.get("__name__", "").startswith(_OURS):
-            looked_at += 1
-            names = frame.f_locals
-            for env in (getattr(names.get("self"), "env", None), names.get("env")):
-                if env is not None and hasattr(env, "step"):
-                    return env
-        frame = frame.f_back
-    return None
+    def _begin(self, rewards: Any) -> None:
+        self._of_several = isinstance(rewards, Mapping)
+        if self._of_several:
+            rewards = sum(rewards.values())
+        self._on_device = _on_device(rewards)
+        self._returns = (
+            rewards.detach() * 0 if self._on_device else np.zeros(np.shape(_host(rewards)), dtype=np.float64)
+        )
+        self._starts = np.full(len(rewards), self._count, dtype=np.int64)
+        self._partial = np.full(len(rewards), self._under_way)
 
 
 def _first(flags: Any) -> Any:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import Any
+
+from rl_logging.adapters.skrl.passage import Passage, StandIn
 
 Around = Callable[[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]], Any]
 """Called with the original method and the call's arguments; calls the original once and returns its result."""
@@ -12,22 +15,32 @@ Around = Callable[[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]], Any]
 class Hook:
     """An instance attribute in place of a method.
 
-    A copy of the object (by pickle or deepcopy, as for another process) has the plain method in its place.
+    A copy of the object (by deepcopy, or by pickle as for another process) has the plain method in its place.
 
     Args:
         target: The object.
         name: The method's name.
         around: What runs instead while the hook is in place.
         owner: Whose hook it is.
-        on_copy: Told when the object is being copied or pickled.
+        on_copy: Told when the object is being copied in this process.
+        on_pickle: Asked for what travels with it when it is pickled, or None for nothing.
     """
 
-    def __init__(self, target: Any, name: str, around: Around, owner: object, on_copy: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        target: Any,
+        name: str,
+        around: Around,
+        owner: object,
+        on_copy: Callable[[], None],
+        on_pickle: Callable[[], Passage | None] = lambda: None,
+    ) -> None:
         self.target = target
         self.name = name
         self.owner = owner
         self._around: Around | None = around
         self._on_copy = on_copy
+        self._on_pickle = on_pickle
         self._own = vars(target).get(name)
         self._inner: Callable[..., Any] = getattr(target, name)
         setattr(target, name, self)
@@ -53,23 +66,18 @@ class Hook:
         else:
             setattr(self.target, self.name, self._own)
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         """Copies as the plain method, bound to the copied object."""
         self._on_copy()
         if self._own is not None:
+            return copy.deepcopy(self._own, memo)
+        return StandIn(copy.deepcopy(self.target, memo), self.name, None)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles as the plain method, bound to the copied object, with what travels with that."""
+        if self._own is not None:
             return (_same, (self._own,))
-        return (_Plain, (self.target, self.name))
-
-
-class _Plain:
-    """The method of an object's class; bound late, since it is unpickled before the object is whole."""
-
-    def __init__(self, target: Any, name: str) -> None:
-        self._target = target
-        self._name = name
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return getattr(type(self._target), self._name)(self._target, *args, **kwargs)
+        return (StandIn, (self.target, self.name, self._on_pickle()))
 
 
 def _same(value: Any) -> Any:

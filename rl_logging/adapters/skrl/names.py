@@ -40,7 +40,10 @@ _SPREADS: Final[Mapping[str, str]] = {
 }
 _ENTROPY_TAG: Final = "Loss / Entropy loss"
 _VALUE_TAG: Final = "Loss / Value loss"
+_INFO: Final = "Info / "
 _SUCCESS: Final = "success_rate"
+SUCCESS_TAGS: Final = frozenset(f"{before}{group}{_SUCCESS}" for before in ("", _INFO) for group in ("", "Metrics/"))
+"""Where environments' own success rates are tracked."""
 
 _SLASH = re.compile(r"\s*/\s*")
 _PARENTHESES = re.compile(r"\s*\(([^()]+)\)")
@@ -49,18 +52,30 @@ _PARENTHESES = re.compile(r"\s*\(([^()]+)\)")
 def clean(tag: str) -> str:
     """Returns `tag` without blanks around slashes and with ``(x)`` turned into ``/x``.
 
-    ``Reward / Total reward (mean)`` becomes ``Reward/Total reward/mean``.
+    ``Reward / Total reward (mean)`` becomes ``Reward/Total reward/mean``. An environment's figure that has a group of
+    its own is called that in both versions: 1.x puts ``Info / `` before it.
     """
-    return _PARENTHESES.sub(r"/\1", _SLASH.sub("/", tag)).strip()
+    spaced = tag.removeprefix(_INFO) if "/" in tag.removeprefix(_INFO) else tag
+    return _PARENTHESES.sub(r"/\1", _SLASH.sub("/", spaced)).strip()
 
 
-def name_table(agent: Any) -> NameTable:
+def name_table(agent: Any, label: str = "") -> NameTable:
     """Returns the table that names the tags of `agent`, a skrl agent or multi-agent.
 
     A multi-agent's tags carry an agent's id (``Loss / Policy loss (uid)``): they are named ``policy_loss/uid``.
+
+    Args:
+        agent: The agent.
+        label: What stands before each of its tags, and is to stand before its names: one agent's among several.
     """
     uids = [str(uid) for uid in getattr(agent, "possible_agents", ())]
-    return NameTable(dict(_entries(agent, uids)), clean)
+    if not label:
+        return NameTable(dict(_entries(agent, uids)), clean)
+    entries = {
+        label + tag: Rename(label + target.canonical, target.scale)
+        for tag, target in ((tag, _rename(target)) for tag, target in _entries(agent, uids))
+    }
+    return NameTable(entries, lambda tag: label + clean(tag.removeprefix(label)))
 
 
 def learning_rate_tag(name: str) -> str:
@@ -77,13 +92,17 @@ def _entries(agent: Any, uids: Sequence[str]) -> Iterator[tuple[str, str | Renam
     for tag, name in _SPREADS.items():
         for how in ("max", "min", "mean"):
             yield f"{tag} ({how})", f"{name}/{how}"
-    for tag in (_SUCCESS, f"Info / {_SUCCESS}"):
+    for tag in SUCCESS_TAGS:
         yield tag, _SUCCESS
     yield from _scaled(agent, None).items()
     for uid in uids:
         for tag, target in {**_RENAMES, **_scaled(agent, uid)}.items():
-            rename = target if isinstance(target, Rename) else Rename(target)
+            rename = _rename(target)
             yield f"{tag} ({uid})", Rename(f"{rename.canonical}/{uid}", rename.scale)
+
+
+def _rename(target: str | Rename) -> Rename:
+    return target if isinstance(target, Rename) else Rename(target)
 
 
 def _scaled(agent: Any, uid: str | None) -> dict[str, str | Rename]:

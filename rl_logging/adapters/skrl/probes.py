@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
+
+from rl_logging.adapters.gradients import GradientNorms
 
 _OPTIMIZERS: Final[Mapping[str, str]] = {
     "optimizer": "",
@@ -19,51 +20,54 @@ _SCHEDULERS: Final = ("scheduler", "policy_scheduler", "value_scheduler")
 class UpdateProbe:
     """Collects gradient norms and KL divergences while an agent's update runs.
 
-    The norm is what ``torch.nn.utils.clip_grad_norm_`` returns, so there is one only where the agent clips, and only
-    for agents with a single optimizer: a mean over a policy's and a critic's norms would be neither's. The divergence
-    is what a scheduler of skrl's that adapts to it is given. Both cost the training nothing but an append.
+    The norm is there only where the agent clips gradients, and only for agents with a single optimizer: a mean over a
+    policy's and a critic's norms would be neither's. A multi-agent's is the mean over its agents. The divergence is
+    what a scheduler of skrl's that adapts to it is given.
 
     Args:
         agent: The skrl agent or multi-agent.
+
+    Attributes:
+        finds_something: Whether there may be any, so that it is worth watching.
     """
 
     def __init__(self, agent: Any) -> None:
-        self._norms: list[Any] = []
-        self._divergences: list[Any] = []
-        self._undo: list[Callable[[], None]] = []
         single = getattr(agent, "optimizer", None) is not None or bool(getattr(agent, "optimizers", None))
-        self._utils = getattr(getattr(sys.modules.get("torch"), "nn", None), "utils", None) if single else None
-        self._schedulers = [scheduler for scheduler in _schedulers(agent) if "KL" in type(scheduler).__name__]
+        self._norms = GradientNorms() if single else None
+        self._divergences: dict[str, list[Any]] = {}
+        self._schedulers = [
+            (f"kl_divergence{suffix}", scheduler)
+            for suffix, scheduler in _schedulers(agent)
+            if "KL" in type(scheduler).__name__
+        ]
+        self._undo: list[Callable[[], None]] = []
+        self.finds_something = self._norms is not None or bool(self._schedulers)
 
     def start(self) -> None:
         """Begins to watch the calling thread."""
-        if self._utils is not None:
-            self._undo.append(_listen(self._utils, "clip_grad_norm_", self._take_norm))
-        for scheduler in self._schedulers:
-            self._undo.append(_listen(scheduler, "step", self._take_divergence))
+        if self._norms is not None:
+            self._norms.start()
+        for name, scheduler in self._schedulers:
+            self._undo.append(_overhear(scheduler, self._divergences.setdefault(name, [])))
 
     def stop(self) -> None:
         """Ends it, and leaves everything as it was."""
+        if self._norms is not None:
+            self._norms.stop()
         while self._undo:
             self._undo.pop()()
 
     def drain(self) -> dict[str, float]:
         """Returns the means since the last call under their canonical names; waits for the device the norms are on."""
         values = {}
-        if self._norms:
-            values["grad_norm"] = _mean(self._norms)
-        if self._divergences:
-            values["kl_divergence"] = _mean(self._divergences)
-        self._norms, self._divergences = [], []
+        norm = self._norms.drain() if self._norms is not None else None
+        if norm is not None:
+            values["grad_norm"] = norm
+        for name, divergences in self._divergences.items():
+            if divergences:
+                values[name] = sum(float(value) for value in divergences) / len(divergences)
+                divergences.clear()
         return values
-
-    def _take_norm(self, result: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        self._norms.append(result)
-
-    def _take_divergence(self, result: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        divergence = args[0] if args else kwargs.get("kl")
-        if divergence is not None:
-            self._divergences.append(divergence)
 
 
 def learning_rates(agent: Any) -> dict[str, float]:
@@ -94,45 +98,37 @@ def _rate(optimizer: Any) -> float | None:
     return float(groups[0]["lr"]) if groups else None
 
 
-def _schedulers(agent: Any) -> Iterator[Any]:
+def _schedulers(agent: Any) -> Iterator[tuple[str, Any]]:
     for attribute in _SCHEDULERS:
         scheduler = getattr(agent, attribute, None)
         if hasattr(scheduler, "step"):
-            yield scheduler
-    yield from (getattr(agent, "schedulers", None) or {}).values()
+            yield "", scheduler
+    for uid, scheduler in (getattr(agent, "schedulers", None) or {}).items():
+        if hasattr(scheduler, "step"):
+            yield f"/{uid}", scheduler
 
 
-def _mean(values: list[Any]) -> float:
-    if hasattr(values[0], "detach"):
-        import torch
-
-        return float(torch.stack([torch.as_tensor(value).detach().reshape(()) for value in values]).mean())
-    return float(sum(float(value) for value in values) / len(values))
-
-
-def _listen(
-    owner: Any, name: str, take: Callable[[Any, tuple[Any, ...], Mapping[str, Any]], None]
-) -> Callable[[], None]:
-    """Lets `take` see each result and the arguments of ``owner.name`` in this thread; returns how to end that."""
-    inner = getattr(owner, name)
-    own = name in vars(owner)
+def _overhear(scheduler: Any, divergences: list[Any]) -> Callable[[], None]:
+    """Appends what this thread gives to ``scheduler.step`` as the divergence; returns how to end that."""
+    inner = scheduler.step
+    own = "step" in vars(scheduler)
     thread: int | None = threading.get_ident()
 
-    def listening(*args: Any, **kwargs: Any) -> Any:
-        result = inner(*args, **kwargs)
-        if threading.get_ident() == thread:
-            take(result, args, kwargs)
-        return result
+    def overhearing(*args: Any, **kwargs: Any) -> Any:
+        divergence = args[0] if args else kwargs.get("kl")
+        if divergence is not None and threading.get_ident() == thread:
+            divergences.append(divergence)
+        return inner(*args, **kwargs)
 
     def restore() -> None:
         nonlocal thread
         thread = None
-        if vars(owner).get(name) is not listening:
+        if vars(scheduler).get("step") is not overhearing:
             return  # somebody else has put theirs over ours and will call it on
         if own:
-            setattr(owner, name, inner)
+            scheduler.step = inner
         else:
-            delattr(owner, name)
+            del scheduler.step
 
-    setattr(owner, name, listening)
+    scheduler.step = overhearing
     return restore

@@ -9,11 +9,15 @@ class Progress:
     """Clocks an agent's transitions and updates.
 
     A multi-agent of skrl 2 updates each of its agents by a call of its own within one step: that is one update here.
+
+    Attributes:
+        iterations: Updates so far.
+        transitions: Steps of the agent since the beginning.
     """
 
     def __init__(self) -> None:
         self.iterations = 0
-        self._transitions = 0
+        self.transitions = 0
         self._start_s: float | None = None
         self._rollout_start_s: float | None = None
         self._update_start_s = 0.0
@@ -25,11 +29,7 @@ class Progress:
         """Begins to measure: what passed since the last call of anything here was no training."""
         now = time.perf_counter()
         self._start_s = self._rollout_start_s = now
-        self._transitions = 0
-
-    def transition(self) -> None:
-        """Counts one step of the agent."""
-        self._transitions += 1
+        self.transitions = 0
 
     def update_begins(self) -> None:
         """Starts an update's clock, and ends the rollout's."""
@@ -65,8 +65,8 @@ class Progress:
         now = time.perf_counter()
         if self._start_s is not None:
             elapsed_s = values["time_elapsed"] = max(now - self._start_s, 1e-9)
-            if num_envs is not None and self._transitions:
-                values["fps"] = self._transitions * num_envs / elapsed_s
+            if num_envs is not None and self.transitions:
+                values["fps"] = self.transitions * num_envs / elapsed_s
         if self._updates_s:
             learning = values["learning_time"] = sum(self._updates_s) / len(self._updates_s)
             if self._rollouts_s:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, Final
 
-from rl_logging.adapters.skrl.episodes import FinishedEpisodes
+from rl_logging.adapters.skrl.finished import FinishedEpisodes
 from rl_logging.extraction.clock import Clock
 
 _EVAL: Final = "eval/"
+_moves = itertools.count(1)
 
 
 class Phase:
@@ -31,11 +33,15 @@ class Timeline:
     Args:
         logger: The `rl_logging.ExperimentLogger`.
         initial_step: Where the run's clock starts.
-        num_envs: Environment steps in one step of the agent; None while that is unknown.
+        num_envs: Environment steps in one step of the agent, over all processes; None while that is unknown.
+
+    Attributes:
+        moved: When it moved last, beside others' timelines: a larger number is later.
     """
 
     def __init__(self, logger: Any, *, initial_step: int, num_envs: int | None) -> None:
         self.num_envs = num_envs
+        self.moved = 0
         self.phase: Phase | None = None
         self.timestep = -1
         self._logger = logger
@@ -68,13 +74,19 @@ class Timeline:
             self._trained = phase
             # An evaluation lies on the run's clock from where the training stood.
             self.phase = self._new_phase(False, self._now - timestep * phase.clock.factor)
+        self.timestep = timestep - 1
 
-    def advance(self, timestep: int) -> Phase:
-        """Takes one step of the agent; returns the phase."""
+    def advance(self, timestep: int) -> None:
+        """Takes one step of the agent."""
         assert self.phase is not None
         self.timestep = timestep
+        self.moved = next(_moves)
         self._now = self.phase.clock.at(timestep + 1)
-        return self.phase
+
+    def heard(self, step: int) -> None:
+        """Takes the run's step from the agent's copy in another process."""
+        self.moved = next(_moves)
+        self._now = step
 
     def _new_phase(self, training: bool, initial_step: int) -> Phase:
         settings = self._logger.settings

@@ -11,6 +11,25 @@ except ImportError as error:
     ) from error
 
 from rl_logging.adapters.stable_baselines3.callbacks import make_callbacks
+from rl_logging.adapters.stable_baselines3.checkpoint_callback import CheckpointCallback
+from rl_logging.adapters.stable_baselines3.eval_callback import EvalCallback
+from rl_logging.adapters.stable_baselines3.experiment_callback import ExperimentCallback
+from rl_logging.adapters.stable_baselines3.loading import load_checkpoint
 from rl_logging.adapters.stable_baselines3.metrics_callback import MetricsCallback
+from rl_logging.adapters.stable_baselines3.run_callback import RunCallback
+from rl_logging.adapters.stable_baselines3.video_callback import VideoRecorderCallback
 
-__all__ = ["MetricsCallback", "make_callbacks"]
+WandbCallback = MetricsCallback
+"""The name that another logger has for it; it logs to every store of the run."""
+
+__all__ = [
+    "CheckpointCallback",
+    "EvalCallback",
+    "ExperimentCallback",
+    "MetricsCallback",
+    "RunCallback",
+    "VideoRecorderCallback",
+    "WandbCallback",
+    "load_checkpoint",
+    "make_callbacks",
+]

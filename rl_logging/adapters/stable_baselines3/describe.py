@@ -11,7 +11,7 @@ import stable_baselines3
 from rl_logging.env_info import describe
 
 _NO_HYPERPARAMETERS: Final = frozenset({"self", "env", "policy", "policy_kwargs", "seed", "_init_setup_model"})
-_SCHEDULES: Final = frozenset({"learning_rate", "clip_range", "clip_range_vf"})
+_SCHEDULES: Final = frozenset({"learning_rate", "clip_range", "clip_range_vf", "delta_std"})
 _MISSING: Final = object()
 
 
@@ -30,9 +30,12 @@ def configuration(model: Any) -> dict[str, Any]:
         "policy_kwargs": _plain(getattr(model, "policy_kwargs", None) or {}),
     }
     for name in _constructor_arguments(type(model)):
-        value = getattr(model, name, getattr(model, f"_{name}", _MISSING))
+        spellings = (name, f"_{name}", f"{name}_schedule")
+        value = next((getattr(model, spelling) for spelling in spellings if hasattr(model, spelling)), _MISSING)
         if value is not _MISSING:
             algo[name] = _start_of(value) if name in _SCHEDULES else _plain(value)
+    if "device" in algo:
+        algo["device"] = str(algo["device"])
     values: dict[str, Any] = {"algo": algo, "num_envs": getattr(model, "n_envs", None)}
     described = describe(model.get_env())
     if described:

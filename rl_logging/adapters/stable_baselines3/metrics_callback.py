@@ -48,7 +48,7 @@ class MetricsCallback(BaseCallback):  # type: ignore[misc]
     def _on_step(self) -> bool:
         if self._training is not None:
             try:
-                self._training.step(self.locals.get("infos", ()))
+                self._training.step(self.locals)
             except Exception as error:
                 self._failed("step", error)
         return True

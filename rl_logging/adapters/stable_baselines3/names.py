@@ -15,6 +15,8 @@ TIMESTEPS_KEY: Final = "time/total_timesteps"
 ITERATIONS_KEY: Final = "time/iterations"
 FPS_KEY: Final = "time/fps"
 OBJECTIVE_KEY: Final = "train/policy_objective"
+EPISODE_REWARD_KEY: Final = "train/episode_reward"
+EPISODE_LENGTH_KEY: Final = "train/episode_length"
 
 _RENAMES: Final[Mapping[str, str | Rename]] = {
     "rollout/ep_rew_mean": "episode_reward_mean",
@@ -36,6 +38,8 @@ _RENAMES: Final[Mapping[str, str | Rename]] = {
     "train/std": "policy_std",
     FPS_KEY: "fps",
     ITERATIONS_KEY: "iterations",
+    # Of ARS, which counts from 0: what others call so is one more.
+    "train/iterations": "train/iterations",
     TIMESTEPS_KEY: "timesteps",
     "time/time_elapsed": "time_elapsed",
     "time/episodes": "episodes",
@@ -54,12 +58,39 @@ def clean(key: str) -> str:
     return key
 
 
+def evaluates_candidates(model: Any) -> bool:
+    """Returns whether `model` trains by whole episodes of candidates, as ARS does."""
+    return hasattr(model, "evaluate_candidates")
+
+
+def has_canonical_means(model: Any) -> bool:
+    """Returns whether what `model` records as means of episodes is over the last `EPISODES_WINDOW` of them."""
+    window = getattr(model, "_stats_window_size", None)
+    return window == EPISODES_WINDOW and not evaluates_candidates(model)
+
+
+def keys_of_ours(model: Any, *, follows: bool) -> frozenset[str]:
+    """Returns the keys whose canonical names the adapter's own figures have.
+
+    Args:
+        model: The algorithm.
+        follows: Whether it is logged when its own logger writes.
+    """
+    # stable-baselines3's count begins at 0 again in each training, the run's clock may not.
+    keys = {TIMESTEPS_KEY}
+    if not follows or not has_canonical_means(model):
+        keys |= EPISODE_KEYS
+    if not follows:
+        keys |= {FPS_KEY, ITERATIONS_KEY}
+    return frozenset(keys)
+
+
 def name_table(model: Any, ours: frozenset[str]) -> NameTable:
     """Returns the table for what `model`, a stable-baselines3 algorithm, records.
 
     Args:
         model: The algorithm.
-        ours: Keys whose canonical names the adapter's own figures have: they keep their full names.
+        ours: As `keys_of_ours` says; they keep their full names.
     """
     entries = dict(_RENAMES)
     loss = _loss_of(model)

@@ -2,111 +2,198 @@
 
 from __future__ import annotations
 
-import statistics
+import math
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from rl_logging.adapters.stable_baselines3.names import EPISODES_WINDOW
+from rl_logging.adapters.gradients import GradientNorms
+from rl_logging.adapters.stable_baselines3.names import EPISODE_LENGTH_KEY, EPISODE_REWARD_KEY, EPISODES_WINDOW
 
 
 class Episodes:
-    """Returns and lengths of the last finished episodes, as the ``Monitor`` wrapper counts them.
+    """Returns and lengths of the finished episodes, as the ``Monitor`` wrapper counts them.
 
     Args:
-        known: Episodes that finished before, as stable-baselines3 keeps them.
+        model: The algorithm; the means begin with the episodes that it still knows.
+
+    Attributes:
+        new: Whether any has finished since the last `drain`.
+        fresh: The same since whoever logs the means has set it back.
     """
 
-    def __init__(self, known: Iterable[Mapping[str, Any]]) -> None:
+    def __init__(self, model: Any) -> None:
+        self._model = model
         self._returns: deque[float] = deque(maxlen=EPISODES_WINDOW)
         self._lengths: deque[float] = deque(maxlen=EPISODES_WINDOW)
-        for episode in known:
-            self._add(episode)
-        self.fresh = False
+        self._new_returns, self._new_lengths = _Mean(), _Mean()
+        self._candidates = 0
+        for episode in getattr(model, "ep_info_buffer", None) or ():
+            self._returns.append(float(episode["r"]))
+            self._lengths.append(float(episode["l"]))
+        self.new = self.fresh = False
 
-    def step(self, infos: Iterable[Mapping[str, Any]]) -> None:
-        """Looks for finished episodes in one step's infos, one for each environment."""
-        for info in infos:
-            if "episode" in info:
-                self._add(info["episode"])
-                self.fresh = True
+    def add(self, episode: Mapping[str, Any]) -> None:
+        """Adds a finished episode, which says so in an environment's infos."""
+        episode_return, length = float(episode["r"]), float(episode["l"])
+        self._returns.append(episode_return)
+        self._lengths.append(length)
+        self._new_returns.add(episode_return)
+        self._new_lengths.add(length)
+        self.new = True
+        self.fresh = True
+
+    def evaluation_starts(self) -> None:
+        """Told that the algorithm begins to evaluate candidates, and has forgotten those before."""
+        self._candidates = 0
+
+    def evaluated(self) -> bool:
+        """Adds the episodes of the candidates evaluated since the last call, of which no infos tell.
+
+        Returns:
+            Whether there are any.
+        """
+        known = len(self._model.ep_info_buffer)
+        if known == self._candidates:
+            return False
+        for episode in list(self._model.ep_info_buffer)[self._candidates :]:
+            self.add(episode)
+        self._candidates = known
+        return True
+
+    def drain(self) -> dict[str, float]:
+        """Returns the mean return and length of the new episodes, of which there must be one, by their keys."""
+        self.new = False
+        return {EPISODE_REWARD_KEY: self._new_returns.drain(), EPISODE_LENGTH_KEY: self._new_lengths.drain()}
 
     def figures(self) -> dict[str, float]:
-        """Returns mean, least and greatest under canonical names; empty before the first episode's end."""
+        """Returns mean, deviation, least and greatest under canonical names; empty before the first episode's end."""
         if not self._returns:
             return {}
-        return {
-            "episode_reward_mean": statistics.fmean(self._returns),
-            "episode_reward_min": min(self._returns),
-            "episode_reward_max": max(self._returns),
-            "episode_length_mean": statistics.fmean(self._lengths),
-            "episode_length_min": min(self._lengths),
-            "episode_length_max": max(self._lengths),
-        }
+        return {**_spread("episode_reward", self._returns), **_spread("episode_length", self._lengths)}
 
-    def _add(self, episode: Mapping[str, Any]) -> None:
-        self._returns.append(float(episode["r"]))
-        self._lengths.append(float(episode["l"]))
+
+def _spread(name: str, values: Collection[float]) -> dict[str, float]:
+    # No fsum and no power: of infinities, which an environment may well give, they raise.
+    mean = sum(values) / len(values)
+    deviations = [value - mean for value in values]
+    return {
+        f"{name}_mean": mean,
+        f"{name}_std": math.sqrt(sum(deviation * deviation for deviation in deviations) / len(values)),
+        f"{name}_min": min(values),
+        f"{name}_max": max(values),
+    }
+
+
+class _Mean:
+    def __init__(self) -> None:
+        self.count = 0
+        self._total = 0.0
+
+    def add(self, value: float) -> None:
+        self.count += 1
+        self._total += value
+
+    def drain(self) -> float:
+        """Returns the mean of what was added since the last call, of which there must be something."""
+        mean = self._total / self.count
+        self.count, self._total = 0, 0.0
+        return mean
 
 
 class Progress:
-    """Clocks rollouts and updates.
+    """Clocks rollouts and updates, and listens to the norms of the gradients that an update clips.
 
     Args:
         model: The algorithm.
+
+    Attributes:
+        iterations: Rollouts with an update so far.
+        fresh: Whether there is anything new since the last call of `figures`.
     """
 
     def __init__(self, model: Any) -> None:
         self.iterations = 0
+        self.fresh = False
         self._model = model
         self._start_s = time.perf_counter()
         self._start_timesteps = model.num_timesteps
         self._updates = self._count_updates()
         self._rollout_start_s: float | None = None
         self._rollout_end_s: float | None = None
-        self._rollouts_s: list[float] = []
-        self._updates_s: list[float] = []
+        self._rollouts = _Mean()
+        self._learning = _Mean()
+        # Those that clip have that; others would only pay for the listening.
+        self._norms = GradientNorms() if hasattr(model, "max_grad_norm") else None
+
+    def begin(self) -> None:
+        """Begins to listen, which must be ended."""
+        if self._norms is not None:
+            self._norms.start()
+            self._norms.pause()
+
+    def end(self) -> None:
+        """Ends the update's clock, and the listening. Idempotent."""
+        self._update_ends()
+        if self._norms is not None:
+            self._norms.stop()
 
     def rollout_starts(self) -> None:
         """Starts a rollout's clock, and ends the update's."""
-        self.update_ends()
+        self._update_ends()
+        if self._norms is not None:
+            self._norms.pause()
         self._rollout_start_s = time.perf_counter()
 
     def rollout_ends(self) -> None:
         """Stops a rollout's clock; what follows is the update."""
         self._rollout_end_s = time.perf_counter()
         if self._rollout_start_s is not None:
-            self._rollouts_s.append(self._rollout_end_s - self._rollout_start_s)
+            self.fresh = True
+            self._rollouts.add(self._rollout_end_s - self._rollout_start_s)
             self._rollout_start_s = None
+        if self._norms is not None:
+            self._norms.resume()
 
-    def update_ends(self) -> None:
-        """Stops the update's clock, where there was an update."""
+    def update_may_have_ended(self) -> None:
+        """Stops the update's clock if there was an update, else it goes on: one may still come."""
         if self._rollout_end_s is None:
             return
         updates = self._count_updates()
         if updates != self._updates:
+            self.fresh = True
             self._updates = updates
-            self._updates_s.append(time.perf_counter() - self._rollout_end_s)
+            self._learning.add(time.perf_counter() - self._rollout_end_s)
             self.iterations += 1
-        self._rollout_end_s = None
+            self._rollout_end_s = None
 
-    def times(self) -> dict[str, float]:
-        """Returns the mean seconds of a rollout and an update since the last call, under canonical names."""
+    def figures(self) -> dict[str, float]:
+        """Returns what is new since the last call, under canonical names.
+
+        The mean seconds of a rollout and of an update, and the mean norm of a gradient before its clipping.
+        """
+        self.fresh = False
         figures = {}
-        if self._rollouts_s:
-            figures["rollout_time"] = statistics.fmean(self._rollouts_s)
-        if self._updates_s:
-            figures["learning_time"] = statistics.fmean(self._updates_s)
+        if self._rollouts.count:
+            figures["rollout_time"] = self._rollouts.drain()
+        if self._learning.count:
+            figures["learning_time"] = self._learning.drain()
         if len(figures) == 2:
             figures["epoch_time"] = figures["rollout_time"] + figures["learning_time"]
-        self._rollouts_s, self._updates_s = [], []
+        norm = None if self._norms is None else self._norms.drain()
+        if norm is not None:
+            figures["grad_norm"] = norm
         return figures
 
     def fps(self) -> float:
         """Returns environment steps a second since the training began, as stable-baselines3 counts them."""
         steps = self._model.num_timesteps - self._start_timesteps
         return float(steps / max(time.perf_counter() - self._start_s, 1e-9))
+
+    def _update_ends(self) -> None:
+        self.update_may_have_ended()
+        self._rollout_end_s = None
 
     def _count_updates(self) -> Any:
         return getattr(self._model, "_n_updates", None)

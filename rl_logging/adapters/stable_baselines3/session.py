@@ -63,7 +63,10 @@ class Session:
     """
 
     def __init__(self, logger: Any) -> None:
-        self.clock = Clock(on_step_reset=logger.settings.on_step_reset, warn=logger.warn_once)
+        self._on_step_reset = logger.settings.on_step_reset
+        self._warn = logger.warn_once
+        self.clock = self._clock_from(0)
+        self._clocked: weakref.ref[Any] | None = None
         self._ongoing: list[Ongoing] = []
         self._leftovers: list[Leftover] = []
         self._described: weakref.ref[Any] | None = None
@@ -77,6 +80,20 @@ class Session:
             session = cls(logger)
             setattr(logger, _ATTRIBUTE, session)
         return session
+
+    def clock_of(self, model: Any) -> Clock:
+        """Returns the clock of a training of `model` that begins.
+
+        Another model's count is none of the run's: whatever it begins with, the run goes on from where it is, unless
+        it is told to restart.
+        """
+        if self._clocked is not None and self._clocked() is not model and self._on_step_reset == "continue":
+            self.clock = self._clock_from(self.clock.now - int(model.num_timesteps))
+        self._clocked = weakref.ref(model)
+        return self.clock
+
+    def _clock_from(self, initial_step: int) -> Clock:
+        return Clock(on_step_reset=self._on_step_reset, initial_step=initial_step, warn=self._warn)
 
     def end_those_of(self, model: Any) -> None:
         """Ends what is ongoing of `model`, which begins a training: an exception has left it."""

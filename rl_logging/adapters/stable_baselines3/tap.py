@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 OWN_FORMAT: Final = "rl_logging"
 """In ``exclude``, what keeps a value from being logged here; other formats' names say nothing about us."""
 
-_METHODS: Final = ("record", "record_mean", "dump")
-
 
 class Listener(Protocol):
     """What hears of a logger's calls. None of these may raise."""
 
-    def on_record(self, key: str, value: Any, *, mean: bool) -> None:
+    def on_record(self, key: str, value: Any, *, mean: bool = False) -> None:
         """Told after a value was recorded."""
         ...
 
@@ -36,12 +34,12 @@ class LoggerTap:
     def __init__(self, target: Any) -> None:
         self.target = target
         self.listeners: tuple[Listener, ...] = ()
-        self._standins = [_StandIn(self, name) for name in _METHODS]
+        self._standins = [_Record(self, "record"), _RecordMean(self, "record_mean"), _Dump(self, "dump")]
 
     @classmethod
     def listen(cls, target: Any, listener: Listener) -> LoggerTap:
         """Adds `listener` to the tap of the logger `target`, placing one where there is none."""
-        standin = vars(target).get(_METHODS[0])
+        standin = vars(target).get("record")
         tap = standin.tap if isinstance(standin, _StandIn) and standin.tap.target is target else cls(target)
         tap.listeners += (listener,)
         return tap
@@ -64,19 +62,6 @@ class _StandIn:
         self._inner: Callable[..., Any] = getattr(tap.target, name)
         setattr(tap.target, name, self)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self._name == "dump":
-            step = args[0] if args else kwargs.get("step", 0)
-            for listener in self.tap.listeners:
-                listener.on_dump(step)
-            return self._inner(*args, **kwargs)
-        result = self._inner(*args, **kwargs)
-        given: Mapping[str, Any] = {**dict(zip(("key", "value", "exclude"), args, strict=False)), **kwargs}
-        if not is_excluded(given.get("exclude")):
-            for listener in self.tap.listeners:
-                listener.on_record(given["key"], given["value"], mean=self._name == "record_mean")
-        return result
-
     def remove(self) -> None:
         """Puts back what was there; where somebody has put theirs over this one, it goes on as a mere passage."""
         if vars(self.tap.target).get(self._name) is not self:
@@ -88,6 +73,32 @@ class _StandIn:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return getattr, (self.tap.target, self._name)
+
+
+class _Record(_StandIn):
+    # Called many times in a step by some algorithms, so there is nothing here that need not be.
+    def __call__(self, key: str, value: Any, exclude: Any = None, *args: Any, **kwargs: Any) -> Any:
+        result = self._inner(key, value, exclude, *args, **kwargs)
+        if exclude is None or not is_excluded(exclude):
+            for listener in self.tap.listeners:
+                listener.on_record(key, value)
+        return result
+
+
+class _RecordMean(_StandIn):
+    def __call__(self, key: str, value: Any, exclude: Any = None, *args: Any, **kwargs: Any) -> Any:
+        result = self._inner(key, value, exclude, *args, **kwargs)
+        if exclude is None or not is_excluded(exclude):
+            for listener in self.tap.listeners:
+                listener.on_record(key, value, mean=True)
+        return result
+
+
+class _Dump(_StandIn):
+    def __call__(self, step: Any = 0, *args: Any, **kwargs: Any) -> Any:
+        for listener in self.tap.listeners:
+            listener.on_dump(step)
+        return self._inner(step, *args, **kwargs)
 
 
 def is_excluded(exclude: Any) -> bool:

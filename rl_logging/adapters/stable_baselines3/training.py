@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 from stable_baselines3.common.logger import DISABLED
 
@@ -11,18 +11,23 @@ from rl_logging.adapters.stable_baselines3.describe import configuration
 from rl_logging.adapters.stable_baselines3.media import KINDS, log_media
 from rl_logging.adapters.stable_baselines3.names import (
     EPISODE_KEYS,
-    EPISODES_WINDOW,
     FPS_KEY,
     ITERATIONS_KEY,
     OBJECTIVE_KEY,
     TIMESTEPS_KEY,
     clean,
+    evaluates_candidates,
+    has_canonical_means,
+    keys_of_ours,
     name_table,
 )
 from rl_logging.adapters.stable_baselines3.progress import Episodes, Progress
 from rl_logging.adapters.stable_baselines3.session import Leftover, Session
 from rl_logging.adapters.stable_baselines3.tap import LoggerTap, is_excluded
+from rl_logging.adapters.videos import watch_env
 from rl_logging.extraction.intervals import Interval
+
+_ENDED_MOST: Final = 100
 
 
 class Training:
@@ -40,24 +45,30 @@ class Training:
         self._session = Session.of(logger)
         self._session.end_those_of(model)
         self._interval = Interval.parse(logger.settings.interval)
+        self._every = self._interval.every
         self._follows = self._interval.kind == "framework"
-        self._own_means = not self._follows or getattr(model, "_stats_window_size", None) != EPISODES_WINDOW
-        ours = _keys_of_ours(follows=self._follows, own_means=self._own_means)
+        ours = keys_of_ours(model, follows=self._follows)
+        self._own_means = not ours.isdisjoint(EPISODE_KEYS)
         self._pipeline = logger.pipeline(name_table(model, ours))
-        # Under canonical names alone, what ours stands for is not logged a second time.
+        # Under canonical names alone, nothing is logged a second time; but another mean is another figure.
         self._canonical = logger.settings.names == "canonical"
-        self._skipped = ours if self._canonical else frozenset()
+        same = ours if has_canonical_means(model) else ours - EPISODE_KEYS
+        self._skipped = same if self._canonical else frozenset()
         self._at = self._start = int(model.num_timesteps)
-        self._offset = self._session.clock.at(self._at) - self._at
+        self._clock = self._session.clock_of(model)
+        self._offset = self._clock.at(self._at) - self._at
         self._steps = 0
         self._told_at: int | None = None
         self._touched: set[str] = set()
-        self._episodes = Episodes(getattr(model, "ep_info_buffer", None) or ())
+        self._ended: list[tuple[int, dict[str, float]]] = []
+        self._evaluates = evaluates_candidates(model)
+        self._episodes = Episodes(model)
         self._progress = Progress(model)
         self._target = model.logger
         self._tap = LoggerTap.listen(self._target, self)
         self._session.settle(self._target)
         self._session.begin(self)
+        self._progress.begin()
         logger.set_clock(self._read_clock)
 
     # The course of a training.
@@ -66,29 +77,43 @@ class Training:
         """The training starts: logs what is trained, and how."""
         if self._session.is_new(self.model):
             self._logger.add_config_defaults(configuration(self.model))
+        watch_env(self._logger, self.model.get_env())
 
     def rollout_starts(self) -> None:
         """The collection of a rollout starts, and the update before it is done."""
         self._follow_logger()
         self._progress.rollout_starts()
+        self._episodes.evaluation_starts()
         if self._interval.kind == "rollout" and self._steps and self.active:
             self._emit()
 
-    def step(self, infos: Iterable[Mapping[str, Any]]) -> None:
+    def step(self, names: Mapping[str, Any]) -> None:
         """All environments took a step.
 
         Args:
-            infos: What each of them said of it.
+            names: The local variables of the loop that steps them.
         """
         if not self.active:
             return
         if self.model.logger is not self._target:
             self._follow_logger()
+        # Where other processes evaluate candidates, no step of theirs is known.
+        if self._evaluates and names.get("async_eval") is None and self._episodes.evaluated():
+            self._episodes_ended()
         self._advance()
-        self._episodes.step(infos)
+        for info in names.get("infos", ()):
+            if "episode" in info:
+                self._episodes.add(info["episode"])
+        if self._episodes.new:
+            self._episodes_ended()
 
     def rollout_ends(self) -> None:
         """A rollout is collected; what follows is the update."""
+        if not self.active:
+            return
+        if self._evaluates and self._episodes.evaluated():
+            self._advance()
+            self._episodes_ended()
         self._progress.rollout_ends()
 
     def end(self) -> None:
@@ -99,10 +124,11 @@ class Training:
         self._tap.leave(self)
         self._session.leave(self)
         # Not the model's own count, which a next training may have set back already.
-        final = self._session.clock.at(self._at)
+        final = self._clock.at(self._at)
         self._logger.set_clock(lambda: final)
-        self._progress.update_ends()
+        self._progress.end()
         if self._follows:
+            self._log_ended()
             stays = getattr(self.model, "_custom_logger", False) and self.model.logger is self._target
             self._leave_logger(keep=stays)
             self._log_own(self._last_figures(), final)
@@ -113,32 +139,38 @@ class Training:
 
     # What the algorithm's logger is told.
 
-    def on_record(self, key: str, value: Any, *, mean: bool) -> None:
+    def on_record(self, key: str, value: Any, *, mean: bool = False) -> None:
         """A value was recorded."""
-        self._guarded("record", lambda: self._record(key, value, mean=mean))
+        try:
+            self._touched.add(key)
+            self._advance()
+            if type(value) is not float and isinstance(value, KINDS):
+                # At once: a figure is closed, and a second picture takes the place of the first, before the next dump.
+                log_media(self._logger, key, value, self._run_step(self._at))
+            elif not self._follows and value is not None:
+                for name, kept in self._logged({key: value}).items():
+                    self._pipeline.record(name, kept, "mean" if mean else None)
+        except Exception as error:
+            tell_of_failure(self._logger, "record", self._at, error)
 
     def on_dump(self, step: Any) -> None:
         """The logger is about to write."""
-        if self._follows:
-            self._guarded("dump", lambda: self._dump(step))
-
-    def _record(self, key: str, value: Any, *, mean: bool) -> None:
-        self._touched.add(key)
-        self._advance()
-        if isinstance(value, KINDS):
-            # At once: a figure is closed, and a second picture takes the place of the first, before the next dump.
-            log_media(self._logger, key, value, self._run_step(self._at))
-        elif not self._follows and value is not None:
-            for name, kept in self._logged({key: value}).items():
-                self._pipeline.record(name, kept, "mean" if mean else None)
+        if not self._follows:
+            return
+        try:
+            self._dump(step)
+        except Exception as error:
+            tell_of_failure(self._logger, "dump", self._at, error)
 
     def _dump(self, step: Any) -> None:
         self._advance()
         values = self._held_values()
         self._touched.clear()
         at = self._run_step(int(step))
+        self._log_ended()
         self._pipeline.log(self._logged(values), at)
-        figures = self._progress.times()
+        self._progress.update_may_have_ended()
+        figures = self._progress.figures()
         if TIMESTEPS_KEY in values:
             figures["timesteps"] = self._run_step(self._at)
         if FPS_KEY in values:  # not an evaluation's
@@ -205,20 +237,45 @@ class Training:
 
         All that is recorded between two steps, the update's values too, so belongs to the first of them.
         """
-        now = int(self.model.num_timesteps)
+        now = self.model.num_timesteps
         if now != self._at:
-            if self._steps and self._interval.due(self._steps):
+            if self._every is not None and self._steps and self._steps % self._every == 0:
                 self._emit()
-            self._at = now
+            self._at = int(now)  # NumPy's, where the number of environments is
             self._steps += 1
 
     def _emit(self) -> None:
         step = self._run_step(self._at)
+        if self._episodes.new:
+            for key, value in self._episodes.drain().items():
+                self._pipeline.record(key, value)
         self._pipeline.emit(step)
-        self._log_own({**self._progress.times(), **self._counters(step), **self._new_episodes()}, step)
+        figures = self._counters(step)
+        if self._progress.fresh:
+            figures.update(self._progress.figures())
+        if self._episodes.fresh:
+            figures.update(self._new_episodes())
+        self._log_own(figures, step)
+
+    def _episodes_ended(self) -> None:
+        """Takes the episodes that ended with this step, where its own logger's writing is followed.
+
+        At other intervals they wait in the window, as everything does. Here they are logged many at a time, each at
+        its own step: one by one between two steps, when nothing of ours is in the processor's caches, a record costs
+        several times as much.
+        """
+        if self._follows:
+            self._ended.append((self._run_step(self._at), self._episodes.drain()))
+            if len(self._ended) >= _ENDED_MOST:
+                self._log_ended()
+
+    def _log_ended(self) -> None:
+        ended, self._ended = self._ended, []
+        for step, values in ended:
+            self._pipeline.log(values, step)
 
     def _last_figures(self) -> dict[str, float]:
-        figures = {**self._progress.times(), **self._new_episodes()}
+        figures = {**self._progress.figures(), **self._new_episodes()}
         if self._at not in (self._told_at, self._start):
             figures.update(self._counters(self._run_step(self._at)))
         return figures
@@ -244,12 +301,6 @@ class Training:
     def _read_clock(self) -> int | None:
         return self._run_step(int(self.model.num_timesteps))
 
-    def _guarded(self, what: str, action: Callable[[], None]) -> None:
-        try:
-            action()
-        except Exception as error:
-            tell_of_failure(self._logger, what, self._at, error)
-
 
 def tell_of_failure(logger: Any, what: str, timesteps: int, error: Exception) -> None:
     """Warns of an error of the logging, which must not reach the training."""
@@ -258,14 +309,3 @@ def tell_of_failure(logger: Any, what: str, timesteps: int, error: Exception) ->
         f"Failed to extract or log metrics at step {timesteps}: {type(error).__name__}: {error} "
         f"(in {what}; the training goes on)",
     )
-
-
-def _keys_of_ours(*, follows: bool, own_means: bool) -> frozenset[str]:
-    """Returns the keys that figures of the adapter's own stand for."""
-    # stable-baselines3's count begins at 0 again in each training, the run's clock may not.
-    keys = {TIMESTEPS_KEY}
-    if own_means:
-        keys |= EPISODE_KEYS
-    if not follows:
-        keys |= {FPS_KEY, ITERATIONS_KEY}
-    return frozenset(keys)

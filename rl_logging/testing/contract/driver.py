@@ -57,6 +57,15 @@ class Driver:
             finally:
                 self.handed = max(self.handed, wanted[-1].seq)
 
+    def deliver(self, records: Sequence[Record]) -> None:
+        """Hands `records` over and waits until they are confirmed.
+
+        Raises:
+            RejectedError: The sink refuses some, at once or later.
+        """
+        self.write(records)
+        self.settle()
+
     def settle(self) -> None:
         """Waits until the sink confirms the last record that was handed over."""
         deadline = time.monotonic() + self.timeout_s
@@ -70,7 +79,11 @@ class Driver:
             never.wait(POLL_S)
 
     def confirmed(self) -> int:
-        """Returns what the sink confirms, and checks that it never goes back."""
+        """Returns what the sink confirms, and checks that it never goes back.
+
+        Raises:
+            RejectedError: The store has refused some that were handed over earlier.
+        """
         told = self._patiently("confirmed", self.sink.confirmed)
         assert isinstance(told, int), f"confirmed() returned a {type(told).__name__}, not a seq"
         assert told >= self._confirmed, f"confirmed() went back from {self._confirmed} to {told}"
@@ -92,9 +105,17 @@ class Driver:
                     pytest.fail(f"{what}() still raises TransientError after {self.timeout_s:g} s: {error}")
                 never.wait(POLL_S)
             except RejectedError as error:
-                if what in ("open", "confirmed", "close"):
+                if what in ("open", "close"):
                     pytest.fail(f"{what}() raised RejectedError: {error}")
+                if what == "confirmed":
+                    self._check_late(error)
                 raise
+
+    def _check_late(self, error: RejectedError) -> None:
+        seqs = [record.seq for record in error.records]
+        assert seqs, "confirmed() raised RejectedError without the records it is about"
+        wrong = [seq for seq in seqs if not self._confirmed < seq <= self.handed]
+        assert not wrong, f"confirmed() raised RejectedError about {wrong}, confirmed before or never handed over"
 
 
 def as_json(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ class FaultTests(ContractBase):
     def test_a_refused_record_is_named_and_the_others_arrive(
         self, start: Start, stored: ReadStored, poison: MakeRecord | None
     ) -> None:
-        """`RejectedError` names the refused record; the rest of its batch arrives."""
+        """`RejectedError`, of `write` or later of `confirmed`, names the refused record; the rest arrives."""
         if poison is None:
             pytest.skip("no fixture 'poison': no record is known that this store refuses")
         driver = start()
@@ -26,7 +26,7 @@ class FaultTests(ContractBase):
         self.need(driver, type(refused))
         good = [record for record in sample_metrics(6) if record.seq != refused.seq]
         with pytest.raises(RejectedError) as caught:
-            driver.write([*good[:2], refused, *good[2:4]])
+            driver.deliver([*good[:2], refused, *good[2:4]])
         assert [record.seq for record in caught.value.records] == [refused.seq], "RejectedError.records names others"
         assert str(caught.value), "RejectedError must say why, in the store's words"
         driver.write(good[4:])
@@ -45,7 +45,7 @@ class FaultTests(ContractBase):
         refused = msgspec.structs.replace(poison(driver.context), seq=1, time=BEGAN + 1)
         self.need(driver, type(refused))
         with pytest.raises(RejectedError):
-            driver.write([refused])
+            driver.deliver([refused])
         good = sample_metrics(3, first_seq=2)
         driver.write(good)
         driver.settle()

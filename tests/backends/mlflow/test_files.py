@@ -12,7 +12,7 @@ from PIL import Image as Pillow
 
 from rl_logging.records import Artifact, Environment, Image, Model, Record, Video
 from rl_logging.sinks import RejectedError
-from tests.support.mlflow_driver import CREATED, Bench
+from tests.support.mlflow_driver import CREATED, Bench, Store
 from tests.support.mlflow_server import MlflowServer
 
 # How MLflow's pages take a stepped image's file name apart.
@@ -118,6 +118,22 @@ def test_artifacts_are_found_by_name(bench: Bench) -> None:
     assert json.loads(tags["artifacts/value"])["path"] == "artifacts/value/value_1-2.pdf"
     assert json.loads(tags["artifacts/data"])["path"] == "artifacts/data/step_7"
     assert ("value#1.pdf", "value_1.pdf") in bench.ledger.names
+
+
+def test_artifacts_go_where_the_option_says(store: Store, tmp_path: Path) -> None:
+    bench = Bench(store.uri, tmp_path / "run", {"artifact_path": "{name}"})
+    bench.place("files/1/agent.yaml", b"a: 1")
+    bench.place("files/2/agent_10.pt", b"weights")
+    records: list[Record] = [
+        Artifact(seq=1, time=CREATED, step=7, name="skrl-run", path="files/1/agent.yaml"),
+        Artifact(seq=2, time=CREATED, step=7, name="skrl-run/checkpoints", path="files/2"),
+    ]
+    bench.place("files/3/notes.txt", b"n")
+    records.append(Artifact(seq=3, time=CREATED, name="notes.txt", path="files/3/notes.txt"))
+    bench.deliver(records, status=None)
+    bench.deliver(records[1:])
+    found = {"skrl-run/agent.yaml": 4, "skrl-run/checkpoints/agent_10.pt": 7, "notes.txt": 1}
+    assert {path: size for path, size in bench.files().items() if path != "config.yaml"} == found
 
 
 def test_the_environment_fills_mlflows_own_tags(bench: Bench) -> None:

@@ -63,6 +63,13 @@ def test_all_that_is_wrong_is_named_at_once(plugin: SinkPlugin) -> None:
     assert "mlflow.experiment: means nothing beside mlflow.run_id" in text
 
 
+@pytest.mark.parametrize("path", ["artifacts", "/{name}", "../{name}", "{name}/{seq}"])
+def test_artifact_paths_that_are_none_are_told(plugin: SinkPlugin, path: str) -> None:
+    (told,) = plugin.check_options({"artifact_path": path})
+    assert told.startswith(f"mlflow.artifact_path: {path!r} is not a relative path with {{name}}")
+    assert plugin.check_options({"artifact_path": "files/{name}/{step}"}) == []
+
+
 def test_addresses_without_a_host_or_file_are_named(plugin: SinkPlugin) -> None:
     assert "no host" in plugin.check_options({"tracking_uri": "http://"})[0]
     assert "sqlite:///" in plugin.check_options({"tracking_uri": "sqlite://mlflow.db"})[0]

@@ -89,6 +89,20 @@ def test_labels_replace_the_set_and_leave_other_tags(store: Store, tmp_path: Pat
     assert [name for name, _ in bench.ledger.cut] == ["notes", "notes"]
 
 
+def test_labels_with_a_key_are_tags_of_that_key(sqlite_bench: Bench) -> None:
+    labels = ("task:CartPole-v1", "seed:1", "seed:2", "https://x", "mlflow.user:eve", "log_dir:C:/logs")
+    sqlite_bench.deliver([Labels(seq=1, time=CREATED, tags=labels)], status=None)
+    tags = sqlite_bench.run().data.tags
+    expected = {"task": "CartPole-v1", "seed:1": "true", "seed:2": "true", "log_dir": "C:/logs"}
+    assert {key: tags.get(key) for key in expected} == expected
+    assert tags.get("mlflow.user") != "eve"
+    assert not {"seed", "https"} & set(tags)
+    sqlite_bench.deliver([Labels(seq=2, time=CREATED, tags=("task:Pendulum-v1",))])
+    tags = sqlite_bench.run().data.tags
+    assert tags["task"] == "Pendulum-v1"
+    assert not {"seed:1", "log_dir"} & set(tags)
+
+
 def test_a_run_whose_id_was_not_kept_is_found_again(bench: Bench) -> None:
     first = bench.open()
     first_id = bench.run_id
@@ -119,6 +133,20 @@ def test_an_adopted_run_is_not_ended_nor_renamed(store: Store, tmp_path: Path) -
     assert (after.info.status, after.info.run_name) == ("RUNNING", "theirs")
     assert after.data.tags["mlflow.source.name"] == "their.py"
     assert after.data.tags["team"] == "rl"
+    assert after.data.metrics == {"a": 1.0}
+
+
+@pytest.mark.parametrize("status", ["FINISHED", "FAILED"])
+def test_an_adopted_run_that_has_ended_takes_what_comes_late_and_stays_ended(
+    sqlite_uri: str, tmp_path: Path, status: str
+) -> None:
+    owner = MlflowClient(tracking_uri=sqlite_uri)
+    run = owner.create_run("0")
+    owner.set_terminated(run.info.run_id, status=status, end_time=MS)
+    bench = Bench(sqlite_uri, tmp_path / "run", {"run_id": run.info.run_id, "experiment": None})
+    bench.deliver([metric(1)])
+    after = bench.run()
+    assert (after.info.status, after.info.end_time) == (status, MS)
     assert after.data.metrics == {"a": 1.0}
 
 

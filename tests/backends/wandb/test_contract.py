@@ -1,7 +1,8 @@
-"""The contract of every sink, offline, read back from W&B's own files."""
+"""The contract of every sink: offline, read back from W&B's own files, and online, read back from a server."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,9 +13,14 @@ import pytest
 from rl_logging.plugins import load
 from rl_logging.sinks import Sink, SinkContext
 from rl_logging.testing import SinkContract, Stored, StoredFile, StoredFolder, StoredPoint
+from rl_logging.testing.contract.ending import EndingTests
+from rl_logging.testing.contract.faults import FaultTests
+from rl_logging.testing.contract.names import NameTests
+from rl_logging.testing.contract.replay import ReplayTests
 from rl_logging_wandb import service
 from tests.support import wandb_file
-from tests.support.wandb_sink import wandb_core_children
+from tests.support.wandb_server import API_KEY, WandbServer
+from tests.support.wandb_sink import isolated, wandb_core_children
 
 STATUSES: Final = {0: "finished", 1: "failed", 255: "killed"}
 MEDIA: Final = {"images": "image-file", "videos": "video-file"}
@@ -27,11 +33,12 @@ QUICK: Final = {
 
 
 @pytest.fixture(scope="module", autouse=True)
-def wandb_environment() -> Iterator[None]:
+def wandb_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Has all tests here share one wandb-core, which takes most of a second to start."""
-    service.acquire("shared")
-    yield
-    service.release("shared")
+    with isolated(tmp_path_factory.mktemp("wandb-folders")):
+        service.acquire("shared")
+        yield
+        service.release("shared")
     assert wandb_core_children() == []
 
 
@@ -96,3 +103,62 @@ class TestOffline(SinkContract):
     @pytest.fixture
     def stored(self) -> Callable[[SinkContext, Mapping[str, Any]], Stored]:
         return read_offline
+
+
+def read_online(server: WandbServer, state: Mapping[str, Any]) -> Stored:
+    run = server.runs[state["id"]]
+    folders: dict[str, list[StoredFolder]] = {"model": []}
+    for artifact in server.artifacts.values():
+        if artifact.state == "COMMITTED":
+            metadata = json.loads(artifact.input["metadata"] or "{}")
+            folder = folder_of(artifact.name, state["id"], artifact.files, metadata)
+            folders.setdefault(artifact.input["artifactTypeName"], []).append(folder)
+    return Stored(
+        points=points_of(run.rows),
+        config={key: value for key, value in run.config.items() if key != "_wandb"},
+        **{attribute: media_of(run.rows, media_type, run.files.get) for attribute, media_type in MEDIA.items()},
+        models=folders.pop("model"),
+        artifacts=[folder for found in folders.values() for folder in found],
+        tags=run.fields.get("tags") or [],
+        notes=run.fields.get("notes"),
+        environment=[path for path in run.files if "/" not in path],
+        status=STATUSES[run.exit_code or 0] if run.complete else "running",
+    )
+
+
+class TestOnline(ReplayTests, FaultTests):
+    """The parts where online is another matter than offline: what a server has, opened again, and away.
+
+    Rows come a second at the soonest and files five seconds later; the whole suite would take minutes.
+    """
+
+    timeout_s = 20.0
+
+    test_odd_names_arrive_under_some_name = NameTests.test_odd_names_arrive_under_some_name
+    test_letting_go_does_not_end_the_run = EndingTests.test_letting_go_does_not_end_the_run
+    test_an_ended_run_can_be_opened_and_ended_again = EndingTests.test_an_ended_run_can_be_opened_and_ended_again
+
+    @pytest.fixture
+    def server(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
+        monkeypatch.setenv("WANDB_API_KEY", API_KEY)
+        with WandbServer() as server:
+            yield server
+
+    @pytest.fixture
+    def make_sink(self, tmp_path: Path, server: WandbServer) -> Callable[[SinkContext], Sink]:
+        options = {"mode": "online", "dir": str(tmp_path / "logs"), "base_url": server.url, "settings": QUICK}
+        return lambda context: load("wandb").make_sink(context, options)
+
+    @pytest.fixture
+    def stored(self, server: WandbServer) -> Callable[[SinkContext, Mapping[str, Any]], Stored]:
+        return lambda context, state: read_online(server, state)
+
+    @pytest.fixture
+    def outage(self, server: WandbServer) -> Callable[[], contextlib.AbstractContextManager[object]]:
+        @contextlib.contextmanager
+        def away() -> Iterator[None]:
+            server.refuse = 503
+            yield
+            server.refuse = None
+
+        return away

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -321,3 +322,36 @@ def test_wandb_core_killed_under_way_loses_nothing(tmp_path: Path) -> None:
 
     assert sink.confirmed() == 199
     assert [row["a"] for row in wandb_file.read(tmp_path / "logs").rows] == list(range(1, 200))
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    options = {"mode": "offline", "dir": str(tmp_path / "taken/logs")}
+
+    with pytest.raises(RejectedError, match=f"{tmp_path}/taken/logs cannot be written"):
+        make_sink(make_context(tmp_path / "run"), options).open(None)
+
+
+@pytest.mark.parametrize(("error", "kind"), [(errno.EROFS, RejectedError), (errno.ENOSPC, TransientError)])
+def test_a_folder_that_cannot_be_written_now_may_be_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int, kind: type[Exception]
+) -> None:
+    def touch(path: Path) -> None:
+        raise OSError(error, os.strerror(error), str(path))
+
+    # Only a mount could make it real.
+    monkeypatch.setattr(Path, "touch", touch)
+    with pytest.raises(kind, match="cannot be written"):
+        make_sink(make_context(tmp_path / "run"), offline(tmp_path)).open(None)
+
+
+def test_where_wandb_went_elsewhere_all_the_same_nothing_is_delivered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr("rl_logging_wandb.opening.prepare", lambda folder: None)
+    (tmp_path / "taken").write_text("a file")
+
+    with pytest.raises(TransientError, match="went to"):
+        make_sink(make_context(tmp_path / "run"), {"mode": "offline", "dir": str(tmp_path / "taken/logs")}).open(None)

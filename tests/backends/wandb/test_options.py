@@ -17,6 +17,7 @@ from rl_logging_wandb import (
     rl_logging_look_command,
     rl_logging_resolve_options,
 )
+from rl_logging_wandb.version import settings_fields
 from tests.support.wandb_sink import make_context, make_sink
 
 KEY = "k" * 40
@@ -67,6 +68,7 @@ def test_every_argument_of_wandb_init_is_taken_or_refused() -> None:
         ({"settings": ["x"]}, "wandb.settings: ['x'] is not a mapping"),
         ({"settings": {"api_key": KEY}}, "wandb.settings.api_key: set WANDB_API_KEY"),
         ({"settings": {"console": "wrap"}}, "wandb.settings.console: "),
+        ({"settings": {"init_timeot": 5}}, "wandb.settings.init_timeot: wandb "),
     ],
 )
 def test_what_is_wrong_is_named(options: dict[str, Any], words: str) -> None:
@@ -82,6 +84,17 @@ def test_a_missing_sdk_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
 
     assert check() == ["the 'wandb' sink needs wandb: pip install 'rl-logging[wandb]'"]
+
+
+def test_the_fields_of_its_settings_are_known_without_importing_the_sdk(monkeypatch: pytest.MonkeyPatch) -> None:
+    import wandb
+
+    assert settings_fields() == set(wandb.Settings.model_fields)
+    (said,) = check(settings={"init_timeot": 5})
+    assert "did you mean 'init_timeout'?" in said
+    # Where the source is not found, wandb itself refuses in the delivery process.
+    monkeypatch.setattr(wandb_options, "settings_fields", frozenset)
+    assert check(settings={"init_timeot": 5}) == []
 
 
 @pytest.mark.parametrize(("version", "complaints"), [("0.30.9", 1), ("0.31.0rc1", 0), ("1.0", 0)])

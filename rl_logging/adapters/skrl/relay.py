@@ -1,0 +1,89 @@
+"""What an attached agent's copy in another process tells: skrl's ParallelTrainer trains several agents like that.
+
+The copy is tapped over there, where it is trained; its pipeline is here, in the process that has the run.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+from collections.abc import Callable, Mapping
+from multiprocessing.connection import Client, Connection, Listener
+from typing import Any, Final
+
+from rl_logging.extraction import Pipeline
+
+_LAST_WORDS_S: Final = 10.0
+
+
+class Relay:
+    """Listens to one copy of an agent, until that one has ended.
+
+    Args:
+        logger: The `rl_logging.ExperimentLogger`.
+        pipeline: The attached agent's.
+        heard: Told each step of the run that the copy speaks of.
+
+    Attributes:
+        address: Where the copy is to speak.
+    """
+
+    def __init__(self, logger: Any, pipeline: Pipeline, heard: Callable[[int], None]) -> None:
+        self._logger = logger
+        self._pipeline = pipeline
+        self._heard = heard
+        self._connected = False
+        # Only processes of one family have the key: what is unpickled elsewhere is not let in.
+        self._key = multiprocessing.current_process().authkey
+        self._listener = Listener(authkey=self._key)
+        self.address: Any = self._listener.address
+        self._thread = threading.Thread(target=self._listen, name="rl_logging-relay", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Waits, within bounds, for what the copy still has to say; one that never spoke is not waited for."""
+        if not self._connected:
+            try:
+                Client(self.address, authkey=self._key).close()
+            except OSError:
+                pass  # it has ended by itself
+        self._thread.join(_LAST_WORDS_S)
+
+    def _listen(self) -> None:
+        try:
+            with self._listener, self._listener.accept() as connection:
+                self._connected = True
+                self._hear_out(connection)
+        except (OSError, multiprocessing.AuthenticationError) as error:
+            self._logger.warn_once("skrl/relay", f"an agent in another process is not logged: {error!r}")
+
+    def _hear_out(self, connection: Connection) -> None:
+        while True:
+            try:
+                message = connection.recv()
+            except EOFError:
+                return
+            try:
+                getattr(self, f"_on_{message[0]}")(*message[1:])
+            except Exception as error:
+                self._logger.warn_once("skrl/relay", f"an agent in another process: not logged: {error!r}")
+
+    def _on_emit(self, records: list[tuple[str, Any]], step: int, prefix: str) -> None:
+        for native, value in records:
+            self._pipeline.record(native, value)
+        self._pipeline.emit(step, prefix=prefix)
+        self._heard(step)
+
+    def _on_log(self, values: Mapping[str, float], step: int, prefix: str) -> None:
+        self._pipeline.log(values, step, prefix=prefix)
+        self._heard(step)
+
+    def _on_canonical(self, values: Mapping[str, float], step: int) -> None:
+        self._pipeline.canonical(values, step)
+        self._heard(step)
+
+    def _on_model(self, path: Any, options: Mapping[str, Any]) -> None:
+        self._logger.save_model(path, **options)
+
+    def _on_warning(self, key: str, message: str) -> None:
+        self._logger.warn_once(key, message)

@@ -1,0 +1,101 @@
+"""The callback that saves a model while it is trained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rl_logging.adapters.stable_baselines3.experiment_callback import EverySteps, ExperimentCallback, checked
+from rl_logging.callback_settings import CheckpointSettings
+from rl_logging.models import StableBaselines3Model
+from rl_logging.retention import LocalCopies
+
+
+class CheckpointCallback(ExperimentCallback):
+    """Saves the model every so many environment steps, and at the end of the training, as ``latest``.
+
+    A training that an exception or Ctrl-C ends has its last checkpoint when the logger is finished. A save that fails
+    is a warning; the training goes on.
+
+    Args:
+        experiment: The `rl_logging.ExperimentLogger`.
+        every_steps: Environment steps from one checkpoint to the next, however many environments.
+        keep_last: How many checkpoints stay in the run directory; None: all. One that a store does not have yet stays
+            until it has it.
+        upload: What the stores get: ``all`` checkpoints, the ``last`` one at the end of a training, or ``none``. With
+            ``best`` none of these either: only the best models, which `EvalCallback` saves.
+        vec_normalize: Whether a checkpoint holds the statistics of the training's VecNormalize.
+        replay_buffer: Whether it holds the replay buffer of an off-policy algorithm.
+        name: The model's name.
+        verbose: As in every callback; this one has nothing to say.
+
+    Raises:
+        ValueError: An argument is wrong.
+        TypeError: There is no such argument; for stable-baselines3's, the message says which one is meant.
+    """
+
+    def __init__(
+        self,
+        experiment: Any,
+        *,
+        every_steps: int = 50_000,
+        keep_last: int | None = None,
+        upload: str = "all",
+        vec_normalize: bool = True,
+        replay_buffer: bool = False,
+        name: str = "checkpoint",
+        verbose: int = 0,
+        **others: Any,
+    ) -> None:
+        super().__init__(experiment, verbose)
+        self.need_experiment()
+        given = {
+            "every_steps": every_steps,
+            "keep_last": keep_last,
+            "upload": upload,
+            "vec_normalize": vec_normalize,
+            "replay_buffer": replay_buffer,
+        }
+        self.settings = checked(CheckpointSettings, type(self).__name__, given, others)
+        self.name = name
+        self._every = EverySteps(self.settings.every_steps)
+        self._copies = LocalCopies(experiment.discard_model, self.settings.keep_last)
+        self._training = False
+        self._at = 0
+        experiment.on_finish(self._finish)
+        experiment.on_finish(self._copies.prune, last=True)
+
+    def _on_training_start(self) -> None:
+        self._training = True
+        self._at = self.run_step()
+        self._every.start(self.num_timesteps)
+
+    def _on_step(self) -> bool:
+        self._at = self.run_step()
+        if self._every.due(self.num_timesteps):
+            self._attempt("periodic", upload=self.settings.upload == "all")
+        return True
+
+    def _on_training_end(self) -> None:
+        self._end("final")
+
+    def _finish(self) -> None:
+        self._end("interrupted")
+
+    def _end(self, why: str) -> None:
+        if self._training:  # RL Zoo, for one, ends a training twice
+            self._training = False
+            self._attempt(why, upload=self.settings.upload in ("all", "last"))
+
+    def _attempt(self, why: str, *, upload: bool) -> None:
+        self.attempt("saving a checkpoint", lambda: self._save(why, upload=upload))
+
+    def _save(self, why: str, *, upload: bool) -> None:
+        saved = self.experiment.save_model(
+            StableBaselines3Model(self.model, self.settings.vec_normalize, self.settings.replay_buffer),
+            name=self.name,
+            metadata={"timesteps": self.num_timesteps, "checkpoint": why},
+            step=self._at,
+            aliases=("latest",),
+            upload=upload,
+        )
+        self._copies.add(saved)

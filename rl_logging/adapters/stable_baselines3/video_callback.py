@@ -1,0 +1,223 @@
+"""The callback that records a policy's episodes while it is trained."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, Final
+
+import gymnasium as gym
+import numpy as np
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+
+from rl_logging.adapters.stable_baselines3.environments import (
+    EnvError,
+    fitted,
+    make_by,
+    make_env,
+    recipe_of,
+    shares,
+    synchronize,
+)
+from rl_logging.adapters.stable_baselines3.experiment_callback import EverySteps, ExperimentCallback, checked
+from rl_logging.adapters.stable_baselines3.isolation import OwnRandomness, own_seed, preserved
+from rl_logging.callback_settings import VideoSettings
+
+_PURPOSE: Final = 2
+_FPS: Final = 30.0
+
+
+class VideoRecorderCallback(ExperimentCallback):
+    """Records whole episodes every so many environment steps, as the videos ``videos/episode_<i>``.
+
+    They are played in an environment of their own, so that the training's is left alone, and by its `render`; the
+    frames go to the run directory one by one. The training is the same with it and without it, as with `EvalCallback`.
+    A recording that fails is a warning; the training goes on.
+
+    Args:
+        experiment: The `rl_logging.ExperimentLogger`.
+        env: A Gymnasium environment with ``render_mode="rgb_array"``, an environment's id, or a callable that makes
+            such an environment; not the training's own. None: another one like the logger's `env`. It is wrapped as
+            the training's is.
+        every_steps: Environment steps of the training from one recording to the next, however many environments.
+        episodes: Episodes of one recording, a video each.
+        fps: Frames a second; None: what the environment's metadata says, else 30.
+        max_steps: After how many steps an episode is cut.
+        deterministic: Whether the policy takes its likeliest action, instead of sampling.
+        seed: Of the environment and the sampling; None: follows from the training's seed, and an environment that
+            was handed over is not seeded.
+        name: The videos' name, before the episode's number.
+        verbose: As in every callback; this one has nothing to say.
+
+    Raises:
+        ValueError: The environment cannot be had, or not be rendered, or does not fit the training's (at the start of
+            the training); or an argument is wrong.
+        TypeError: There is no such argument; for stable-baselines3's, the message says which one is meant.
+    """
+
+    def __init__(
+        self,
+        experiment: Any,
+        env: Any = None,
+        *,
+        every_steps: int = 50_000,
+        episodes: int = 1,
+        fps: float | None = None,
+        max_steps: int = 1_000,
+        deterministic: bool = True,
+        seed: int | None = None,
+        name: str = "videos/episode",
+        verbose: int = 0,
+        **others: Any,
+    ) -> None:
+        super().__init__(experiment, verbose)
+        self.need_experiment()
+        given = {
+            "every_steps": every_steps,
+            "episodes": episodes,
+            "fps": fps,
+            "max_steps": max_steps,
+            "deterministic": deterministic,
+            "seed": seed,
+        }
+        self.settings = checked(VideoSettings, type(self).__name__, given, others)
+        self.name = name
+        # One that was handed over is the user's to seed and to close.
+        self._own = not isinstance(env, (gym.Env, VecEnv))
+        with preserved():
+            found = _find_env(experiment, env)
+        self.fps = self.settings.fps or float(found.metadata.get("render_fps") or _FPS)
+        self._camera = Camera(found)
+        self._bare = DummyVecEnv([lambda: self._camera])
+        self._env: VecEnv = self._bare
+        self._every = EverySteps(self.settings.every_steps)
+        self._randomness: OwnRandomness | None = None
+        if self._own:
+            experiment.on_finish(found.close)
+
+    def _init_callback(self) -> None:
+        try:
+            self._env = fitted(self._bare, self.training_env)  # anew: another model's may be wrapped in another way
+        except EnvError as error:
+            raise EnvError(f"{type(self).__name__}: env: {error}") from None
+        if self._randomness is None:
+            seed = self.settings.seed if self.settings.seed is not None else own_seed(self.model, _PURPOSE)
+            self._randomness = OwnRandomness(seed)
+            if self.settings.seed is not None or self._own:
+                self._bare.seed(seed)
+
+    def _on_training_start(self) -> None:
+        self._every.start(self.num_timesteps)
+
+    def _on_step(self) -> bool:
+        if self._every.due(self.num_timesteps):
+            self.attempt("recording a video", self._record)
+        return True
+
+    def _record(self) -> None:
+        assert self._randomness is not None
+        step = self.run_step()
+        synchronize(self._env, self.training_env)
+        with self._randomness.lent_to(self.model):
+            for number in range(self.settings.episodes):
+                self.experiment.log_video(f"{self.name}_{number}", self._episode(), step=step, fps=self.fps)
+
+    def _episode(self) -> Iterator[Any]:
+        """Plays an episode, and yields its frames, from the first state to the last."""
+        self._camera.start()
+        observation = self._env.reset()
+        state, starts = None, np.ones(1, dtype=bool)
+        yield from self._camera.take()
+        for _ in range(self.settings.max_steps):
+            action, state = self.model.predict(
+                observation,
+                state=state,
+                episode_start=starts,
+                deterministic=self.settings.deterministic,
+                **self._masks(),
+            )
+            observation, _, starts, _ = self._env.step(action)
+            yield from self._camera.take()
+            if starts[0]:
+                return
+
+    def _masks(self) -> dict[str, Any]:
+        """Returns which actions are possible, for an algorithm that wants to be told."""
+        if not self._env.has_attr("action_masks") or "MaskablePPO" not in {
+            cls.__name__ for cls in type(self.model).__mro__
+        }:
+            return {}
+        return {"action_masks": np.stack(self._env.env_method("action_masks"))}
+
+
+class Camera(gym.Wrapper[Any, Any, Any, Any]):  # type: ignore[misc]
+    """Takes a picture of each state of one episode, the last one too, which a VecEnv resets at once."""
+
+    def __init__(self, env: gym.Env[Any, Any]) -> None:
+        super().__init__(env)
+        self._frames: deque[Any] = deque()
+        self._rolling = False
+
+    def start(self) -> None:
+        """An episode is about to begin, with a reset."""
+        self._frames.clear()
+        self._rolling = True
+
+    def take(self) -> list[Any]:
+        """Returns the pictures since the last call."""
+        frames = list(self._frames)
+        self._frames.clear()
+        return frames
+
+    def reset(self, **options: Any) -> Any:
+        """Resets the environment."""
+        result = self.env.reset(**options)
+        self._look()
+        return result
+
+    def step(self, action: Any) -> Any:
+        """Takes a step."""
+        result = self.env.step(action)
+        self._look()
+        if result[2] or result[3]:
+            self._rolling = False
+        return result
+
+    def _look(self) -> None:
+        if self._rolling:
+            self._frames.append(self.env.render())
+
+
+def _find_env(experiment: Any, given: Any) -> gym.Env[Any, Any]:
+    """Returns what was given, or another environment like the logger's; it is known to render."""
+    try:
+        if given is not None:
+            env = make_env(given, render_mode="rgb_array")
+            if experiment.env is not None and shares(env, experiment.env):
+                raise EnvError("it is the training's own environment, whose episodes it would break off")
+        elif experiment.env is not None:
+            env = make_by(recipe_of(experiment.env), render_mode="rgb_array")
+        else:
+            raise EnvError("there is no environment to record")
+        if isinstance(env, VecEnv):
+            raise EnvError(f"a {type(env).__name__} is several environments: it takes a single one")
+        _check_rendering(env)
+        return env
+    except EnvError as error:
+        raise EnvError(
+            f"video: {error}: give one, as get_callbacks(video_env=gym.make(..., render_mode='rgb_array')) or "
+            "VideoRecorderCallback(logger, env=...), or the training's to ExperimentLogger(config, env), of which "
+            "another is made; 'rl_logging.video: false' records nothing"
+        ) from None
+
+
+def _check_rendering(env: gym.Env[Any, Any]) -> None:
+    if env.render_mode != "rgb_array":
+        raise EnvError(f"the environment's render_mode is {env.render_mode!r}, not 'rgb_array'")
+    try:
+        env.reset()
+        frame = env.render()
+    except Exception as error:
+        raise EnvError(f"the environment cannot be rendered: {type(error).__name__}: {error}") from error
+    if getattr(frame, "ndim", None) not in (2, 3):
+        raise EnvError(f"the environment's render() gives a {type(frame).__name__}, not a picture")

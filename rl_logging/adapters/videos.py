@@ -1,0 +1,182 @@
+"""The video recorders in an environment's chain of wrappers, and when they close a file.
+
+A recorder is known by what it has, not by its class: a ``video_folder`` of its own and a method that ends a recording.
+That are Gymnasium's `RecordVideo` (which is Isaac Lab's way too), its `wrappers.vector.RecordVideo`, and
+stable-baselines3's `VecVideoRecorder`.
+"""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from rl_logging.video_folder import VideoFolder
+from rl_logging.video_watch import VideoWatch
+
+CLOSING: Final = ("stop_recording", "_stop_recording", "close_video_recorder")
+"""What ends a recording: Gymnasium 1.x, stable-baselines3, Gymnasium 0.x."""
+
+_INNER: Final = ("env", "venv", "_env", "envs")
+
+
+def watch_env(logger: Any, env: Any) -> None:
+    """Has every video that a recorder around `env` writes logged, with the step at which its file closed.
+
+    Recorders in worker processes are found too where the environment lets them be asked for; their folder is then
+    looked at once a second. Never raises; a recorder that is watched already stays so.
+
+    Args:
+        logger: The `rl_logging.ExperimentLogger`.
+        env: The environment, wrapped or not; None is none.
+    """
+    try:
+        for recorder in recorders(env):
+            _watch(logger, recorder)
+        for folder in _folders_of_workers(env):
+            VideoWatch.of(logger).add(folder, poll=True)
+    except Exception as error:
+        logger.warn_once(
+            "videos of the environment",
+            f"the environment's videos are not logged: {type(error).__name__}: {error}; "
+            "logger.watch_videos(folder) logs what comes to a folder",
+        )
+
+
+def recorders(env: Any) -> Iterator[Any]:
+    """Yields the video recorders in the chain of `env`, of this process."""
+    for wrapper in _chain(env):
+        if isinstance(vars(wrapper).get("video_folder"), str) and _closing(wrapper) is not None:
+            yield wrapper
+
+
+class ClosingHook:
+    """Stands in for the method by which a recorder ends a recording, and has the folder looked at after it.
+
+    A copy of the recorder (by pickle or deepcopy, as for another process) has the plain method in its place.
+
+    Args:
+        recorder: The recorder.
+        method: That method's name.
+        watch: The logger's watch.
+        folder: The recorder's folder.
+    """
+
+    def __init__(self, recorder: Any, method: str, watch: VideoWatch, folder: VideoFolder) -> None:
+        self.watch = watch
+        self._recorder = recorder
+        self._method = method
+        self.folder = folder
+        self._own = vars(recorder).get(method)
+        self._inner = getattr(recorder, method)
+        setattr(recorder, method, self)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Ends the recording."""
+        if not self.watch.active:
+            return self._inner(*args, **kwargs)
+        before = self._listing()
+        result = self._inner(*args, **kwargs)
+        if before is not None:
+            self.watch.look(self.folder, before)
+        return result
+
+    @property
+    def recording(self) -> bool:
+        """Whether a recording has begun and not ended."""
+        return bool(getattr(self._recorder, "recording", False))
+
+    @property
+    def below(self) -> ClosingHook | None:
+        """The hook of another logger below this one."""
+        return self._own if isinstance(self._own, ClosingHook) else None
+
+    def remove(self) -> None:
+        """Puts back what was there; where somebody has since put theirs over this one, it only becomes transparent."""
+        if vars(self._recorder).get(self._method) is not self:
+            return
+        if self._own is None:
+            delattr(self._recorder, self._method)
+        else:
+            setattr(self._recorder, self._method, self._own)
+
+    def _listing(self) -> Mapping[str, Any] | None:
+        try:
+            return self.folder.listing()
+        except OSError:  # the look at the end of the run tells what is wrong
+            return None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies as the plain method, bound to the copied recorder."""
+        return _plain, (self._recorder, self._method)
+
+
+def _plain(recorder: Any, method: str) -> Any:
+    return getattr(type(recorder), method).__get__(recorder)
+
+
+def _watch(logger: Any, recorder: Any) -> None:
+    watch = VideoWatch.of(logger)
+    method = _closing(recorder)
+    assert method is not None
+    hook = vars(recorder).get(method)
+    while isinstance(hook, ClosingHook):
+        if hook.watch is watch:
+            return
+        hook = hook.below
+    placed = ClosingHook(recorder, method, watch, watch.add(vars(recorder)["video_folder"], poll=False))
+    found = weakref.ref(placed)  # an environment that is gone before the run's end shall not be held until then
+
+    def leave() -> None:
+        hook = found()
+        if hook is not None:
+            hook.remove()
+            if hook.recording:
+                logger.warn_once(
+                    "videos open",
+                    f"the video that is being recorded to {hook.folder.path} is not logged, since the run ends before "
+                    "it: close the environment first",
+                )
+
+    logger.on_finish(leave)
+
+
+def _closing(wrapper: Any) -> str | None:
+    return next((name for name in CLOSING if callable(getattr(type(wrapper), name, None))), None)
+
+
+def _chain(env: Any) -> Iterator[Any]:
+    """Yields the wrappers and environments that `env` is made of, from the outside; asks none of them anything."""
+    seen: set[int] = set()
+    left = [env]
+    while left:
+        current = left.pop()
+        if current is None or id(current) in seen:
+            continue
+        seen.add(id(current))
+        # What is no object's own attribute may be another's: wrappers hand on what they are asked for.
+        own = getattr(current, "__dict__", None)
+        if not isinstance(own, dict):
+            continue
+        yield current
+        for name in _INNER:
+            inner = own.get(name)
+            left.extend(inner if isinstance(inner, (list, tuple)) else [inner])
+
+
+def _folders_of_workers(env: Any) -> Iterator[str]:
+    """Yields the folders of recorders in stable-baselines3's worker processes.
+
+    Gymnasium's `AsyncVectorEnv` ends a worker that is asked for what it has not, so it is asked for nothing.
+    """
+    module = sys.modules.get("stable_baselines3.common.vec_env.subproc_vec_env")
+    wrappers = getattr(sys.modules.get("gymnasium"), "wrappers", None)
+    if module is None or wrappers is None:
+        return
+    for wrapper in _chain(env):
+        if isinstance(wrapper, module.SubprocVecEnv) and not wrapper.waiting and not wrapper.closed:
+            recording = wrapper.env_is_wrapped(wrappers.RecordVideo)
+            indices = [index for index, wrapped in enumerate(recording) if wrapped]
+            if indices:
+                yield from sorted(set(wrapper.get_attr("video_folder", indices)))

@@ -1,0 +1,86 @@
+"""Deleting local copies of saved models: only those that no store needs any more."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from rl_logging.bundle import Bundle, SinkEntry
+from rl_logging.destination import DestinationFile, DestinationState
+
+WarnOnce = Callable[[str, str], None]
+
+
+class Saved(Protocol):
+    """A model that was saved."""
+
+    @property
+    def path(self) -> Path:
+        """Its folder."""
+        ...
+
+
+class LocalCopies:
+    """The local copies of one model's versions, of which the last few are kept.
+
+    A version that a store has not confirmed yet stays longer; it goes at a later call of `prune`.
+
+    Args:
+        discard: Deletes a version's folder if no store needs it, and returns whether it is gone.
+        keep_last: How many stay; None: all.
+    """
+
+    def __init__(self, discard: Callable[[Any], bool], keep_last: int | None) -> None:
+        self._discard = discard
+        self._keep_last = keep_last
+        self._kept: list[Saved] = []
+
+    def add(self, saved: Saved | None) -> None:
+        """Takes up a new version (None: it could not be saved), and deletes what is beyond the number."""
+        if saved is not None:
+            self._kept.append(saved)
+            self.prune()
+
+    def prune(self) -> None:
+        """Deletes what is beyond the number, as far as no store needs it."""
+        if self._keep_last is None:
+            return
+        surplus, last = self._kept[: -self._keep_last], self._kept[-self._keep_last :]
+        self._kept = [saved for saved in surplus if not self._discard(saved)] + last
+
+
+def owed_to(states: Mapping[str, tuple[SinkEntry, DestinationState]], run_dir: Path, seq: int) -> str | None:
+    """Returns the name of a store that still needs the files of record `seq`; None where none does.
+
+    Args:
+        states: What each destination has, by the sink's name.
+        run_dir: The run directory.
+        seq: The record's.
+    """
+    for name, (entry, state) in states.items():
+        if state.confirmed < seq or refers(entry):
+            return name
+        # One that was set aside has its only copy here.
+        if state.rejected and seq in DestinationFile(Bundle(run_dir), entry).seqs_set_aside():
+            return name
+    return None
+
+
+def refers(entry: SinkEntry) -> bool:
+    """Whether what the store has refers to the files here, so that it needs them for longer.
+
+    An offline run of W&B does: its files are read when it is synced, by whomever, later.
+    """
+    return entry.options.get("mode") == "offline"
+
+
+def delete(folder: Path) -> None:
+    """Deletes a saved model's folder; one that is not there any more is no error."""
+    doomed = folder.with_name(f"{folder.name}.deleted")
+    try:
+        folder.rename(doomed)  # so that nobody finds one that is half gone
+    except FileNotFoundError:
+        return
+    shutil.rmtree(doomed)

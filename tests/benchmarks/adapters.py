@@ -1,0 +1,152 @@
+"""What an adapter costs a training: the same training with and without it, in turns.
+
+Run it as ``python -m tests.benchmarks adapters``. Each subject of a framework is the same training, anew and with the
+same seed; its figure is the CPU time of the training process (the delivery's is its own, and is left out here by
+``delivery: offline``). The subjects take turns, each round in the other order, so that a slow spell of the machine
+hits all of them; each round gives one ratio to the training without us, and the table shows their middle half. Two
+trainings without us, one against the other, show how large a ratio is mere noise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import logging
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+BASE = "without"
+AGAIN = "without, again"
+
+Train = Callable[[], float]
+"""Trains once and returns the CPU seconds it took."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks adapters", description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=Path, help="file to write the figures to")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--only", choices=FRAMEWORKS, help="one framework instead of all")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)  # others would wait for each other by spinning, which is CPU time too
+    figures = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, subjects in FRAMEWORKS.items():
+            if options.only in (None, name):
+                seconds = measure(subjects(Path(folder)), options.rounds)
+                figures[name] = summarised(seconds)
+                show(name, figures[name])
+    if options.json:
+        options.json.write_text(json.dumps({"adapters": figures}, indent=2) + "\n")
+    return 0
+
+
+def measure(subjects: dict[str, Train], rounds: int) -> dict[str, list[float]]:
+    """Returns the CPU seconds of each subject, round by round; a first round, which warms up, is not counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in subjects}
+    order = list(subjects)
+    for number in range(rounds + 1):
+        for name in order:
+            gc.collect()
+            taken = subjects[name]()
+            if number:
+                seconds[name].append(taken)
+        order.reverse()
+    return seconds
+
+
+def summarised(seconds: dict[str, list[float]]) -> dict[str, dict[str, float]]:
+    """Returns each subject's figures; the two trainings without us are the base of all but themselves."""
+    both = [(first + second) / 2 for first, second in zip(seconds[BASE], seconds[AGAIN], strict=True)]
+    return {
+        subject: summarise(series, seconds[BASE] if subject in (BASE, AGAIN) else both)
+        for subject, series in seconds.items()
+    }
+
+
+def summarise(series: list[float], base: list[float]) -> dict[str, float]:
+    ratios = [taken / without for taken, without in zip(series, base, strict=True)]
+    low, middle, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
+    return {"cpu_s": statistics.median(series), "ratio": middle, "ratio_low": low, "ratio_high": high}
+
+
+def show(framework: str, figures: dict[str, dict[str, float]]) -> None:
+    table = Table("interval", "CPU s", "ratio", "its middle half", title=f"a training with {framework}")
+    for name, row in figures.items():
+        spread = f"{row['ratio_low']:.3f} to {row['ratio_high']:.3f}"
+        table.add_row(name, f"{row['cpu_s']:.3f}", f"{row['ratio']:.3f}", spread)
+    Console().print(table)
+
+
+def turns(train: Callable[[str | None], float]) -> dict[str, Train]:
+    """Returns the subjects in the order of their turns: those without us, None, between the others."""
+    return {
+        BASE: lambda: train(None),
+        "framework": lambda: train("framework"),
+        AGAIN: lambda: train(None),
+        "step": lambda: train("step"),
+    }
+
+
+def timed(train: Callable[[], object]) -> float:
+    begin = time.process_time()
+    train()
+    return time.process_time() - begin
+
+
+def logger(folder: Path, interval: str) -> Any:
+    """Returns a logger that delivers later."""
+    from rl_logging import ExperimentLogger
+
+    config = {"mlflow": {"tracking_uri": f"sqlite:///{folder}/mlflow.db"}, "rl_logging": {"interval": interval}}
+    runs = tempfile.mkdtemp(dir=folder)  # of its own, or each logger would tell of the runs before
+    return ExperimentLogger(config, dir=runs, delivery="offline", quiet=True)
+
+
+def stable_baselines3_ppo(folder: Path) -> dict[str, Train]:
+    """PPO on CartPole, as people start it: with its default settings."""
+    from stable_baselines3 import PPO
+
+    from rl_logging.adapters.stable_baselines3 import MetricsCallback
+
+    def train(interval: str | None) -> float:
+        model = PPO("MlpPolicy", "CartPole-v1", seed=0, device="cpu")
+        if interval is None:
+            return timed(lambda: model.learn(4096))
+        with logger(folder, interval) as ours:
+            return timed(lambda: model.learn(4096, callback=MetricsCallback(ours)))
+
+    return turns(train)
+
+
+def skrl_sac(folder: Path) -> dict[str, Train]:
+    """SAC on Pendulum with small networks: an update in every step, and skrl's own file written every 50 of them."""
+    from tests.support.skrl_algorithms import AlgorithmTraining
+
+    logging.getLogger("skrl").setLevel(logging.WARNING)
+
+    def train(interval: str | None) -> float:
+        training = AlgorithmTraining("SAC", Path(tempfile.mkdtemp(dir=folder)), num_envs=4, write_interval=50)
+        trainer = training.trainer(500)
+        if interval is None:
+            return timed(trainer.train)
+        with logger(folder, interval) as ours:
+            ours.attach(training.agent)
+            return timed(trainer.train)
+
+    return turns(train)
+
+
+FRAMEWORKS: dict[str, Callable[[Path], dict[str, Train]]] = {
+    "stable-baselines3 PPO": stable_baselines3_ppo,
+    "SKRL SAC": skrl_sac,
+}

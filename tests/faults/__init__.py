@@ -1,0 +1,1 @@
+"""What becomes of a run under each fault, with real servers, real clients and real kills."""

@@ -1,0 +1,161 @@
+"""Going on with a run: the same directory, the same remote runs, each record once."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+from rl_logging import ExperimentLogger
+from rl_logging.bundle import Bundle
+from rl_logging.config import SettingsError
+from tests.support import wandb_file
+from tests.support.processes import run_script
+from tests.test_cli import cli
+
+TRAIN = """
+import os, signal, sys
+from rl_logging import ExperimentLogger
+
+class Model:
+    def save(self, path):
+        open(path, "w").write("weights")
+
+config = {
+    "lr": float(sys.argv[1]),
+    "mlflow": {"tracking_uri": "sqlite:///mlflow.db"},
+    "wandb": {"mode": "offline", "dir": "."},
+}
+with ExperimentLogger(config, id="job", resume="auto", quiet=True) as logger:
+    found = logger.latest_checkpoint()
+    print(logger.resumed, logger.step, found.step if found else None)
+    for value in range(5):
+        logger.log_metrics({"x": float(value)})
+    logger.save_model(Model(), name="policy")
+    if sys.argv[2] == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def offline(tmp_path: Path, **keywords: Any) -> ExperimentLogger:
+    return ExperimentLogger(dir=tmp_path / "runs", delivery="offline", sinks=[], quiet=True, **keywords)
+
+
+def test_a_killed_program_goes_on_twice_in_the_same_runs(tmp_path: Path) -> None:
+    said = []
+    for lr, end in ((0.1, "killed"), (0.2, "killed"), (0.3, "finished")):
+        done = run_script(TRAIN, tmp_path, [lr, end])
+        assert done.returncode == (-signal.SIGKILL if end == "killed" else 0), done.stderr
+        said.append(done.stdout.strip())
+    assert said[1:] == ["True 4 4", "True 9 9"]
+    (run_dir,) = (tmp_path / "rl_runs").glob("*-job")
+    assert cli("sync", run_dir).exit_code == 0, "whoever was killed first may still have been delivering at the end"
+    expected = [(step, float(step % 5)) for step in range(15)]
+
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    (run,) = client.search_runs(["0"])
+    assert [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, "x")] == expected
+    assert run.info.status == "FINISHED"
+    assert run.data.params["lr"] == "0.1"
+    assert run.data.tags["config/lr"] == "0.3", "MLflow's params do not change: what they became is a tag"
+    assert len(client.list_artifacts(run.info.run_id, "models/policy")) == 3
+
+    fragments = wandb_file.offline_directories(tmp_path)
+    assert len({fragment.name.rsplit("-", 1)[1] for fragment in fragments}) == 1
+    stored = wandb_file.read(fragments)
+    assert stored.series("x") == expected
+    assert stored.config["lr"] == 0.3
+    assert len(stored.artifacts) == 3
+    assert stored.exit_codes[-1] == 0
+
+
+def test_a_run_goes_on_in_the_same_process(tmp_path: Path) -> None:
+    config = {"mlflow": {"tracking_uri": f"sqlite:///{tmp_path}/mlflow.db"}}
+    keywords: dict[str, Any] = {"dir": tmp_path / "runs", "quiet": True, "id": "again", "resume": "auto"}
+    for part in range(3):
+        with ExperimentLogger(config, **keywords) as logger:
+            assert logger.resumed is (part > 0)
+            logger.log_metrics({"x": float(part)}, step=part)
+        assert logger.status()["mlflow"].pending == 0
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    (run,) = client.search_runs(["0"])
+    assert [point.value for point in client.get_metric_history(run.info.run_id, "x")] == [0.0, 1.0, 2.0]
+    assert run.info.status == "FINISHED"
+
+
+def test_an_end_that_is_not_delivered_yet_ends_nothing_once_the_run_goes_on(tmp_path: Path) -> None:
+    config = {"mlflow": {"tracking_uri": f"sqlite:///{tmp_path}/mlflow.db"}}
+    keywords: dict[str, Any] = {"dir": tmp_path / "runs", "quiet": True, "id": "late", "resume": "auto"}
+    with ExperimentLogger(config, delivery="offline", **keywords) as first:
+        first.log_metrics({"x": 0.0}, step=0)
+    with ExperimentLogger(config, delivery="thread", **keywords) as second:
+        assert second.flush(60)
+        assert second.status()["mlflow"].phase == "delivering"
+        second.log_metrics({"x": 1.0}, step=1)
+        second.finish("failed")
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    (run,) = client.search_runs(["0"])
+    assert run.info.status == "FAILED"
+    assert [point.value for point in client.get_metric_history(run.info.run_id, "x")] == [0.0, 1.0]
+
+
+def test_which_run_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number, name in enumerate(("one", "two", "one")):
+        with offline(tmp_path, name=name, id=f"run{number}") as logger:
+            logger.log_metrics({"x": 1.0}, step=number)
+    runs = tmp_path / "runs"
+
+    def gone_on_with(**keywords: Any) -> str:
+        with offline(tmp_path, **keywords) as logger:
+            assert logger.resumed
+            return Bundle(logger.run_dir).manifest.id
+
+    assert gone_on_with(resume=True, id="run1") == "run1"
+    assert gone_on_with(resume=True, name="one") == "run2"
+    assert gone_on_with(resume=True) == "run2"
+    assert gone_on_with(resume="run0") == "run0"
+    assert gone_on_with(resume=runs / "two-run1") == "run1"
+    monkeypatch.setenv("RL_LOGGING_RESUME", "auto")
+    assert gone_on_with(id="run1") == "run1"
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    with offline(tmp_path) as logger:
+        assert not logger.resumed
+    assert gone_on_with() == "slurm-77"
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "70")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
+    with offline(tmp_path) as logger:
+        assert Bundle(logger.run_dir).manifest.id == "slurm-70-3"
+
+
+@pytest.mark.parametrize(
+    ("keywords", "error"),
+    [
+        ({"resume": True}, "there is no run in"),
+        ({"resume": True, "name": "x"}, "there is no run called 'x' in"),
+        ({"resume": True, "id": "x"}, "there is no run of the id 'x' in .*'auto' begins one"),
+        ({"resume": "x"}, "'x' is neither a run directory nor the id of a run"),
+        ({"resume": "auto"}, "auto finds a run by its id"),
+        ({"resume": 3}, "may be true, false, auto, a run directory or a run's id"),
+    ],
+)
+def test_what_cannot_be_gone_on_with(tmp_path: Path, keywords: dict[str, Any], error: str) -> None:
+    with pytest.raises(SettingsError, match=error):
+        offline(tmp_path, **keywords)
+
+
+def test_a_run_that_is_being_written_is_not_gone_on_with(tmp_path: Path) -> None:
+    with offline(tmp_path, id="one") as logger:
+        with pytest.raises(SettingsError, match="is being written by process"):
+            offline(tmp_path, id="one", resume="auto")
+        logger.log_metrics({"x": 1.0}, step=1)
+    assert logger.accepted >= 2
+
+
+def test_an_id_that_is_taken_names_the_way_to_go_on(tmp_path: Path) -> None:
+    with offline(tmp_path, id="one"):
+        pass
+    with pytest.raises(SettingsError, match="resume: auto goes on with it"):
+        offline(tmp_path, id="one")
