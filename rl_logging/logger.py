@@ -370,7 +370,8 @@ class ExperimentLogger:
         """Shows a warning, once per `key`."""
         if key not in self._warned:
             self._warned.add(key)
-            log.warning("%s", message)
+            # What is no Unicode, in a name of the user's, cannot be written to a terminal or a file.
+            log.warning("%s", message.encode("utf-8", "backslashreplace").decode("utf-8"))
 
     @property
     def num_envs(self) -> int | None:

@@ -97,6 +97,7 @@ class JournalWriter:
             if self._sealed:
                 return None
             self._sealed = True
+            self._retry_at = 0.0  # there is no later: a disk that was full a moment ago is tried at once
             return self._append_or_defer(kind, None, body)
 
     def close(self) -> None:

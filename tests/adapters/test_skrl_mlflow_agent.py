@@ -272,7 +272,7 @@ def uri(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     backends = str(Path(__file__).parents[2] / "backends")
     monkeypatch.syspath_prepend(backends)  # an environment beside the usual one has them on no path of its own
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    before = mlflow.get_tracking_uri()
+    monkeypatch.setattr("mlflow.tracking.fluent._active_experiment_id", None)
     mlflow.set_tracking_uri(uri)
     mlflow.set_experiment("toolchain")
 
@@ -283,7 +283,7 @@ def uri(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setattr(mlflow, "log_metrics", refuse)
     monkeypatch.setenv("RL_LOGGING_DELIVERY", "process")
     yield uri
-    mlflow.set_tracking_uri(before)
+    mlflow.set_tracking_uri(None)  # what is set here would go before every other test's environment
 
 
 def test_metrics_go_to_the_run_that_is_active(uri: str, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ while a request of delivery's is known to have met the fault, and the fault is s
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -60,6 +61,7 @@ class Row:
 
 
 ROWS: list[Row] = []
+MODULES = ("tests.faults.store_rows", "tests.faults.ending_rows", "tests.faults.place_rows")
 
 
 def row(title: str, **more: object) -> Callable[[Play], Play]:
@@ -74,15 +76,11 @@ def row(title: str, **more: object) -> Callable[[Play], Play]:
 
 def rows_for(store: str) -> list[Row]:
     """Returns the rows that make sense for a store."""
-    _import_all()
-    return [it for it in ROWS if store in it.stores]
+    return [it for it in all_rows() if store in it.stores]
 
 
 def all_rows() -> list[Row]:
     """Returns every row, in the table's order."""
-    _import_all()
-    return list(ROWS)
-
-
-def _import_all() -> None:
-    from tests.faults import ending_rows, place_rows, store_rows  # noqa: F401
+    for module in MODULES:
+        importlib.import_module(module)
+    return sorted(ROWS, key=lambda it: MODULES.index(it.play.__module__))

@@ -18,7 +18,7 @@ from typing import Any
 from rl_logging import ExperimentLogger
 
 KEYS = 10
-WORK = 20_000
+WORK = 50_000
 
 METER = struct.Struct("<qqdd")
 
@@ -62,6 +62,10 @@ class Training:
             self.log(value)
         elif what == "time anew":
             self._timed, self._loop_s, self._longest_s = 0, 0.0, 0.0
+        elif what == "log until accepted":
+            before = self.logger.accepted
+            while self.logger.accepted == before:
+                self.log(1)
         elif what == "log on":
             while True:
                 self.log(1)

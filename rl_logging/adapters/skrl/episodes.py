@@ -41,7 +41,7 @@ class Episodes:
         self._under_way = under_way
         self._partial = np.zeros(0, dtype=bool)
         self._returns: Any = None
-        self._on_device = False
+        self._in_torch = False
         self._of_several = False
         self._count = 0
         self._starts = np.zeros(0, dtype=np.int64)
@@ -54,14 +54,17 @@ class Episodes:
     def add(self, rewards: Any) -> None:
         """Adds one step's rewards, of shape (num_envs, 1) or (num_envs,); a mapping of them is summed over agents.
 
-        An array on a device stays there: nothing is waited for.
+        A tensor on a device stays there: nothing is waited for.
         """
         if self._returns is None:
             self._begin(rewards)
         if self._of_several:
             rewards = sum(rewards.values())
         self._count += 1
-        self._returns += rewards.detach() if self._on_device else _host(rewards)
+        if self._in_torch:
+            self._returns.add_(rewards.detach() if rewards.requires_grad else rewards)
+        else:
+            self._returns += _host(rewards)
 
     def end(self, terminated: Any, truncated: Any) -> list[Episode]:
         """Returns each episode that ended with the step added last.
@@ -99,10 +102,13 @@ class Episodes:
         self._of_several = isinstance(rewards, Mapping)
         if self._of_several:
             rewards = sum(rewards.values())
-        self._on_device = _on_device(rewards)
-        self._returns = (
-            rewards.detach() * 0 if self._on_device else np.zeros(np.shape(_host(rewards)), dtype=np.float64)
-        )
+        # Only torch's tensors can be added to in place, so JAX's and Warp's arrays are read.
+        self._in_torch = hasattr(rewards, "detach")
+        if self._in_torch:
+            returns = rewards.new_zeros(rewards.shape)
+            self._returns = returns if _on_device(rewards) else returns.double()  # not every device has that
+        else:
+            self._returns = np.zeros(np.shape(_host(rewards)), dtype=np.float64)
         self._starts = np.full(len(rewards), self._count, dtype=np.int64)
         self._partial = np.full(len(rewards), self._under_way)
 
@@ -111,9 +117,8 @@ def _first(flags: Any) -> Any:
     return next(iter(flags.values())) if isinstance(flags, Mapping) else flags
 
 
-def _on_device(values: Any) -> bool:
-    # Only torch's tensors can be added to in place, so JAX's and Warp's arrays are read.
-    return hasattr(values, "detach") and values.device.type != "cpu"
+def _on_device(tensor: Any) -> bool:
+    return bool(tensor.device.type != "cpu")
 
 
 def _host(values: Any) -> np.ndarray[Any, Any]:

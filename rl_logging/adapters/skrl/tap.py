@@ -158,7 +158,7 @@ class Tap:
         if not self._met:
             self._met = True
             self._safely(self._observer.describe_surroundings)
-        self._ensure_writes(call.get("timesteps"))
+            self._ensure_writes(call.get("timesteps"))
         result = inner(*args, **kwargs)
         self._safely(self._observer.after_transition, call)
         return result

@@ -152,13 +152,12 @@ def test_a_run_named_by_the_environment_is_adopted(plugin: SinkPlugin, tmp_path:
 def active_run(sqlite_uri: str) -> Iterator[Any]:
     import mlflow
 
-    before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(sqlite_uri)
     try:
         with mlflow.start_run() as run:
             yield run
     finally:
-        mlflow.set_tracking_uri(before)
+        mlflow.set_tracking_uri(None)  # what is set here would go before every other test's environment
 
 
 def test_the_users_own_mlflow_is_followed(plugin: SinkPlugin, tmp_path: Path, active_run: Any, sqlite_uri: str) -> None:
