@@ -8,10 +8,10 @@ from __future__ import annotations
 
 __version__ = "0.1.0"
 
-from rl_logging.config import SettingsError
 from rl_logging.extraction import register_converter
 from rl_logging.logger import ExperimentLogger, SavedModel
-from rl_logging.summary import DestinationStatus
+from rl_logging.run.summary import DestinationStatus
+from rl_logging.settings.sections import SettingsError
 
 __all__ = [
     "DestinationStatus",

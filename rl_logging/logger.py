@@ -19,7 +19,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from rl_logging import endings, env_info, keeping, plugins, ranks, resuming, retention, summary
+from rl_logging import plugins
+from rl_logging.bundle import resuming
 from rl_logging.extraction.filters import MetricFilter
 from rl_logging.extraction.intervals import Interval
 from rl_logging.extraction.names import NameTable
@@ -28,14 +29,14 @@ from rl_logging.extraction.values import flatten
 from rl_logging.jsonable import json_safe
 from rl_logging.media import slug
 from rl_logging.records import Artifact, Config, Image, Labels, Model, RunStatus, Video
-from rl_logging.run import JournaledRun, NullRun, Run
-from rl_logging.run_config import RunConfig
-from rl_logging.scores import Scores
-from rl_logging.settings import Loaded, Settings, load
-from rl_logging.steps import StepClock
-from rl_logging.summary import DestinationStatus
+from rl_logging.run import JournaledRun, NullRun, Run, endings, env_info, keeping, retention, summary
+from rl_logging.run.config import RunConfig
+from rl_logging.run.scores import Scores
+from rl_logging.run.steps import StepClock
+from rl_logging.run.summary import DestinationStatus
+from rl_logging.settings import Loaded, Settings, load, ranks
 from rl_logging.summary_writer import SummaryWriter
-from rl_logging.video_watch import VideoWatch
+from rl_logging.videos.watch import VideoWatch
 
 log = logging.getLogger("rl_logging")
 

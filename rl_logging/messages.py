@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from rl_logging.destination import DestinationState
+from rl_logging.bundle.destination import DestinationState
 
 
 class Serve(msgspec.Struct, frozen=True, tag="serve"):

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Final
 
 from rl_logging.bundle import Bundle, BundleError, SinkEntry
+from rl_logging.bundle.destination import DestinationFile, DestinationState, add_destination
+from rl_logging.bundle.entries import EntryError, make_entry
+from rl_logging.bundle.owing import Owing, owing
 from rl_logging.delivery import BundleDelivery
-from rl_logging.destination import DestinationFile, DestinationState, add_destination
-from rl_logging.entries import EntryError, make_entry
 from rl_logging.hookspecs import Surroundings
-from rl_logging.owing import Owing, owing
-from rl_logging.sink_settings import SinkSettings
+from rl_logging.settings.sinks import SinkSettings
 
 PATIENCE_S: Final = 30.0
 """For how long to go on without any progress."""

@@ -8,9 +8,9 @@ import msgspec
 import pytest
 from omegaconf import OmegaConf
 
-from rl_logging.callback_settings import CheckpointSettings, EvalSettings, VideoSettings
-from rl_logging.config import SettingsError
 from rl_logging.settings import Loaded, Settings, as_dict, load
+from rl_logging.settings.callbacks import CheckpointSettings, EvalSettings, VideoSettings
+from rl_logging.settings.sections import SettingsError
 
 
 def loaded(config: object = None, environ: dict[str, str] | None = None) -> Loaded:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from rl_logging import environment, repository
+from rl_logging.run import environment, repository
 from rl_logging.sinks import Program
 
 GIT = shutil.which("git")
@@ -268,7 +268,7 @@ def test_capturing_imports_nothing_heavy_and_touches_no_device(tmp_path: Path) -
     code = """
 import sys
 from pathlib import Path
-from rl_logging import environment
+from rl_logging.run import environment
 from rl_logging.sinks import Program
 environment.capture(Path("."), Program(pid=1, argv=("a",), cwd=".", executable="python"))
 print({"torch", "mlflow", "wandb"} & set(sys.modules))

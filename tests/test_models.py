@@ -17,8 +17,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 
-from rl_logging import models
-from rl_logging.models import ModelError
+from rl_logging.run import models
+from rl_logging.run.models import ModelError
 
 
 def saved(model: object, tmp_path: Path, **metadata: Any) -> tuple[Path, dict[str, Any]]:
@@ -255,7 +255,7 @@ def test_no_framework_is_imported(tmp_path: Path) -> None:
     code = """
 import sys
 from pathlib import Path
-from rl_logging import models
+from rl_logging.run import models
 Path("a.bin").write_bytes(b"x")
 models.save("a.bin", Path("m"), name="m", step=None, metadata={}, time=0.0)
 try:

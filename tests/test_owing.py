@@ -6,8 +6,8 @@ import pytest
 
 from rl_logging import ExperimentLogger
 from rl_logging.bundle import Bundle
-from rl_logging.destination import DestinationFile
-from rl_logging.owing import owing, unfinished
+from rl_logging.bundle.destination import DestinationFile
+from rl_logging.bundle.owing import owing, unfinished
 from tests.support.bundles import fill, make_bundle, make_entry
 
 SINKS = {"file": {"factory": "rl_logging.testing.files:make", "path": "out.jsonl"}}

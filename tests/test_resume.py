@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 
 from rl_logging import ExperimentLogger
 from rl_logging.bundle import Bundle
-from rl_logging.config import SettingsError
+from rl_logging.settings.sections import SettingsError
 from tests.support import wandb_file
 from tests.support.processes import run_script
 from tests.test_cli import cli

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from rl_logging import plugins
-from rl_logging.config import SettingsError, logged, plain
 from rl_logging.settings import Loaded, load
+from rl_logging.settings.sections import SettingsError, logged, plain
 from rl_logging.testing.memory import MemoryStore
 
 

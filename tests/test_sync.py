@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 
 from rl_logging import ExperimentLogger
 from rl_logging.bundle import Bundle
-from rl_logging.destination import destinations
+from rl_logging.bundle.destination import destinations
 from tests.support import wandb_file
 from tests.support.processes import start_script, with_root_on_path
 from tests.test_cli import POINTS, cli, make_run, rows, stored_points

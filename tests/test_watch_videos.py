@@ -14,12 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rl_logging import ExperimentLogger, video_watch
+from rl_logging import ExperimentLogger
 from rl_logging.media import ffmpeg
 from rl_logging.media.whole import is_whole
 from rl_logging.testing import RecordingLogger
-from rl_logging.video_folder import VideoFolder
-from rl_logging.video_watch import VideoWatch
+from rl_logging.videos import watch as video_watch
+from rl_logging.videos.folder import VideoFolder
+from rl_logging.videos.watch import VideoWatch
 
 BOUND_S = 20.0
 

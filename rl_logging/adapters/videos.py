@@ -12,8 +12,8 @@ import weakref
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from rl_logging.video_folder import VideoFolder
-from rl_logging.video_watch import VideoWatch
+from rl_logging.videos.folder import VideoFolder
+from rl_logging.videos.watch import VideoWatch
 
 CLOSING: Final = ("stop_recording", "_stop_recording", "close_video_recorder")
 """What ends a recording: Gymnasium 1.x, stable-baselines3, Gymnasium 0.x."""

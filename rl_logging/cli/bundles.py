@@ -7,9 +7,8 @@ from pathlib import Path
 
 import click
 
-from rl_logging import owing
-from rl_logging.bundle import Bundle, BundleError
-from rl_logging.owing import Owing
+from rl_logging.bundle import Bundle, BundleError, owing
+from rl_logging.bundle.owing import Owing
 
 PATHS = click.argument("run_dir", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from rl_logging.config import SettingsError
+from rl_logging.settings.sections import SettingsError
 
 
 @click.command()

@@ -19,13 +19,13 @@ from rich.console import Console
 
 import rl_logging
 from rl_logging import plugins
-from rl_logging.config import SettingsError
-from rl_logging.entries import EntryError, make_entry
+from rl_logging.bundle.entries import EntryError, make_entry
 from rl_logging.hookspecs import Surroundings
 from rl_logging.locks import Lock
 from rl_logging.logger import ExperimentLogger
 from rl_logging.settings import Loaded, load
-from rl_logging.sink_settings import SinkSettings
+from rl_logging.settings.sections import SettingsError
+from rl_logging.settings.sinks import SinkSettings
 
 PACKAGES: Final[Mapping[str, str]] = {
     "mlflow": "rl-logging[mlflow]",

@@ -11,9 +11,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from rl_logging.bundle import Bundle
+from rl_logging.bundle.owing import Owing
 from rl_logging.cli import bundles
-from rl_logging.owing import Owing
-from rl_logging.summary import destination_status
+from rl_logging.run.summary import destination_status
 
 
 @click.command()

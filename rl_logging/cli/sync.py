@@ -16,11 +16,11 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from rl_logging.bundle import Bundle, BundleError
+from rl_logging.bundle.destination import DestinationState
+from rl_logging.bundle.owing import Owing, owing
 from rl_logging.cli import bundles
-from rl_logging.destination import DestinationState
-from rl_logging.owing import Owing, owing
-from rl_logging.sink_settings import SinkSettings
-from rl_logging.summary import look_command
+from rl_logging.run.summary import look_command
+from rl_logging.settings.sinks import SinkSettings
 from rl_logging.sync import BundleSync, add
 
 LOOK_FOR_RUNS_EVERY_S: Final = 2.0

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from rl_logging.destination import EXAMPLES, DestinationFile, DestinationState, Phase
+from rl_logging.bundle.destination import EXAMPLES, DestinationFile, DestinationState, Phase
 from rl_logging.records import Record, body_of
 
 SAVE_EVERY_S: Final = 0.5

@@ -6,7 +6,7 @@ import enum
 from collections import deque
 from collections.abc import Container
 
-from rl_logging.destination import DestinationState
+from rl_logging.bundle.destination import DestinationState
 
 
 class Outcome(enum.Enum):

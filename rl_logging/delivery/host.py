@@ -10,8 +10,8 @@ from typing import TypeVar
 
 from rl_logging import plugins
 from rl_logging.bundle import Bundle, SinkEntry
+from rl_logging.bundle.destination import DestinationState, destinations
 from rl_logging.delivery.worker import DestinationWorker
-from rl_logging.destination import DestinationState, destinations
 from rl_logging.secrets import restore
 from rl_logging.sinks import Sink, SinkContext
 

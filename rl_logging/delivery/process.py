@@ -20,9 +20,9 @@ from typing import BinaryIO, Final, TypeAlias
 
 import rl_logging
 from rl_logging.bundle import Bundle, BundleError
+from rl_logging.bundle.destination import DestinationState
 from rl_logging.delivery.host import BundleDelivery
 from rl_logging.delivery.outbox import Outbox
-from rl_logging.destination import DestinationState
 from rl_logging.messages import Changed, Command, Event, Hello, Hurry, Left, Sampled, Serve, Warned, command
 from rl_logging.processes import wait_for_end
 from rl_logging.system_metrics import Sampling

@@ -11,12 +11,12 @@ from typing import Final
 import msgspec
 
 from rl_logging.bundle import Bundle, BundleError, SinkEntry
+from rl_logging.bundle.destination import DestinationFile, DestinationState
 from rl_logging.delivery.book import Book
 from rl_logging.delivery.cursor import Cursor, Outcome
 from rl_logging.delivery.files import ready
 from rl_logging.delivery.patience import Patience, StoppedError
 from rl_logging.delivery.words import in_words
-from rl_logging.destination import DestinationFile, DestinationState
 from rl_logging.journal import JournalError, JournalReader
 from rl_logging.locks import Lock
 from rl_logging.media import MediaError

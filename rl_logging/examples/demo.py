@@ -17,9 +17,9 @@ from rich.table import Table
 
 from rl_logging import ExperimentLogger
 from rl_logging.bundle import Bundle
+from rl_logging.bundle.owing import Owing, owing
 from rl_logging.examples import sb3_ppo, skrl_ppo
-from rl_logging.owing import Owing, owing
-from rl_logging.summary import look_command, sync_command
+from rl_logging.run.summary import look_command, sync_command
 
 TIMESTEPS: Final = 100_000
 PROJECT: Final = "rl_logging demo"

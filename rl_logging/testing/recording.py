@@ -11,9 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rl_logging import endings
 from rl_logging.bundle import SinkEntry
-from rl_logging.destination import DestinationState, Phase
+from rl_logging.bundle.destination import DestinationState, Phase
 from rl_logging.logger import ExperimentLogger
 from rl_logging.media import materialize
 from rl_logging.records import (
@@ -32,7 +31,7 @@ from rl_logging.records import (
     decode_envelope,
     encode,
 )
-from rl_logging.run import Run
+from rl_logging.run import Run, endings
 from rl_logging.settings import Loaded
 from rl_logging.testing.memory import merge
 

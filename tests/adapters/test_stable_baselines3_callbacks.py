@@ -21,9 +21,9 @@ from rl_logging.adapters.stable_baselines3 import (
     VideoRecorderCallback,
     WandbCallback,
 )
-from rl_logging.callback_settings import EvalSettings, VideoSettings
 from rl_logging.journal import JournalReader
 from rl_logging.records import Metrics, Model, decode
+from rl_logging.settings.callbacks import EvalSettings, VideoSettings
 from tests.support.sb3_callbacks import Corridor, cartpoles, dqn, open_run, points, ppo, saved_models
 
 

@@ -16,10 +16,10 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from rl_logging import video_watch
 from rl_logging.adapters.videos import ClosingHook, recorders, watch_env
 from rl_logging.media.whole import is_whole
 from rl_logging.testing import RecordingLogger
+from rl_logging.videos import watch as video_watch
 
 HAS_AUTORESET_MODES = hasattr(gym.vector, "AutoresetMode")
 

@@ -3,9 +3,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from rl_logging.bundle.destination import DestinationFile, DestinationState
 from rl_logging.delivery import DestinationWorker
 from rl_logging.delivery.cursor import Cursor, Outcome
-from rl_logging.destination import DestinationFile, DestinationState
 from rl_logging.records import Metrics
 from rl_logging.testing import MemoryStore
 from tests.support.bundles import fill, make_bundle, make_entry

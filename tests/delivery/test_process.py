@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from rl_logging import ExperimentLogger, child
+from rl_logging import ExperimentLogger
 from rl_logging.bundle import Bundle
-from rl_logging.child import DeliveryProcess
-from rl_logging.destination import states
+from rl_logging.bundle.destination import states
+from rl_logging.launch import child
+from rl_logging.launch.child import DeliveryProcess
 from rl_logging.processes import started_at, wait_for_end
 from rl_logging.testing.files import FileStore
 

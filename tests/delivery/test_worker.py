@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from rl_logging.bundle import Bundle
+from rl_logging.bundle.destination import DestinationFile, DestinationState
 from rl_logging.delivery import DestinationWorker
 from rl_logging.delivery import worker as worker_module
-from rl_logging.destination import DestinationFile, DestinationState
 from rl_logging.media import dump_image
 from rl_logging.records import Config, Image, Metrics, Record
 from rl_logging.sinks import RejectedError

@@ -20,10 +20,10 @@ from rl_logging.adapters.skrl import names as skrl_names
 from rl_logging.adapters.skrl.names import name_table
 from rl_logging.adapters.stable_baselines3 import names as sb3_names
 from rl_logging.bundle import Manifest, SinkEntry, WriterInfo
-from rl_logging.callback_settings import CheckpointSettings, EvalSettings, VideoSettings
+from rl_logging.bundle.destination import DestinationState
 from rl_logging.cli import main
-from rl_logging.destination import DestinationState
 from rl_logging.settings import Settings
+from rl_logging.settings.callbacks import CheckpointSettings, EvalSettings, VideoSettings
 from tests.docs.blocks import DOCS, README
 
 

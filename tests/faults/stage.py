@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from rl_logging.bundle import Bundle
-from rl_logging.destination import states
+from rl_logging.bundle.destination import states
 from rl_logging.journal import JournalReader
 from tests.faults import trainer
 from tests.faults.stores import Points, Store, Stores

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from rl_logging.bundle import Bundle, Manifest, SinkEntry
-from rl_logging.destination import destination_key
+from rl_logging.bundle.destination import destination_key
 from rl_logging.journal import JournalWriter
 from rl_logging.sinks import Program
 

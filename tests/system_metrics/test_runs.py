@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from rl_logging import ExperimentLogger, child
-from rl_logging.child import DeliveryProcess
+from rl_logging import ExperimentLogger
 from rl_logging.cli import main
 from rl_logging.journal import JournalReader
+from rl_logging.launch import child
+from rl_logging.launch.child import DeliveryProcess
 from rl_logging.records import End, Metrics, Record, decode
 from rl_logging.testing.files import FileStore
 from tests.support import wandb_file

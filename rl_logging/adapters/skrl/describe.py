@@ -8,8 +8,8 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from rl_logging import env_info
 from rl_logging.adapters.skrl.surroundings import Surroundings
+from rl_logging.run import env_info
 
 _TORCHS_DEFAULT_SEED = 67280421310721
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from rl_logging import plugins
 from rl_logging.logger import ExperimentLogger
 from rl_logging.records import RunStatus
-from rl_logging.summary import sync_command
+from rl_logging.run.summary import sync_command
 
 _UNKNOWN = object()
 

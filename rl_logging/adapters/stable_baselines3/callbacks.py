@@ -15,7 +15,7 @@ from rl_logging.adapters.stable_baselines3.eval_callback import EvalCallback
 from rl_logging.adapters.stable_baselines3.isolation import preserved
 from rl_logging.adapters.stable_baselines3.metrics_callback import MetricsCallback
 from rl_logging.adapters.stable_baselines3.video_callback import VideoRecorderCallback
-from rl_logging.callback_settings import (
+from rl_logging.settings.callbacks import (
     AnySettings,
     CheckpointSettings,
     EvalSettings,
@@ -23,7 +23,7 @@ from rl_logging.callback_settings import (
     parse,
     unknown,
 )
-from rl_logging.config import SettingsError
+from rl_logging.settings.sections import SettingsError
 
 
 def make_callbacks(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from rl_logging.adapters.stable_baselines3.experiment_callback import EverySteps, ExperimentCallback, checked
-from rl_logging.callback_settings import CheckpointSettings
-from rl_logging.models import StableBaselines3Model
-from rl_logging.retention import LocalCopies
+from rl_logging.run.models import StableBaselines3Model
+from rl_logging.run.retention import LocalCopies
+from rl_logging.settings.callbacks import CheckpointSettings
 
 
 class CheckpointCallback(ExperimentCallback):

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import stable_baselines3
 
-from rl_logging.env_info import describe
+from rl_logging.run.env_info import describe
 
 _NO_HYPERPARAMETERS: Final = frozenset({"self", "env", "policy", "policy_kwargs", "seed", "_init_setup_model"})
 _SCHEDULES: Final = frozenset({"learning_rate", "clip_range", "clip_range_vf", "delta_std"})

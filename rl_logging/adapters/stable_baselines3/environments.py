@@ -20,7 +20,7 @@ from stable_baselines3.common.vec_env import (
     is_vecenv_wrapped,
 )
 
-from rl_logging.env_info import spec_of
+from rl_logging.run.env_info import spec_of
 
 _KNOWN: Final = (VecNormalize, VecFrameStack, VecTransposeImage)
 # Monitor is put around the new one as well; the others write or show what is the training's.

@@ -26,10 +26,10 @@ from rl_logging.adapters.stable_baselines3.environments import (
 from rl_logging.adapters.stable_baselines3.evaluation import SCORE, Evaluation, evaluate
 from rl_logging.adapters.stable_baselines3.experiment_callback import EverySteps, ExperimentCallback, checked
 from rl_logging.adapters.stable_baselines3.isolation import OwnRandomness, own_seed, preserved
-from rl_logging.callback_settings import EvalSettings
 from rl_logging.extraction.names import NameTable
-from rl_logging.models import METADATA, StableBaselines3Model
-from rl_logging.retention import LocalCopies
+from rl_logging.run.models import METADATA, StableBaselines3Model
+from rl_logging.run.retention import LocalCopies
+from rl_logging.settings.callbacks import EvalSettings
 
 _NAME: Final = "best"
 _PURPOSE: Final = 1

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from stable_baselines3.common.callbacks import BaseCallback
 
 from rl_logging.adapters.stable_baselines3.session import Session
-from rl_logging.callback_settings import AnySettings, parse, unknown
+from rl_logging.settings.callbacks import AnySettings, parse, unknown
 
 Returned = TypeVar("Returned")
 

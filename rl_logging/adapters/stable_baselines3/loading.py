@@ -14,7 +14,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecNormalize, unwrap_vec_normalize
 
 from rl_logging.adapters.stable_baselines3.environments import make_env, vectorized
-from rl_logging.models import METADATA
+from rl_logging.run.models import METADATA
 
 MODEL: Final = "model.zip"
 NORMALIZER: Final = "vecnormalize.pkl"

@@ -21,7 +21,7 @@ from rl_logging.adapters.stable_baselines3.environments import (
 )
 from rl_logging.adapters.stable_baselines3.experiment_callback import EverySteps, ExperimentCallback, checked
 from rl_logging.adapters.stable_baselines3.isolation import OwnRandomness, own_seed, preserved
-from rl_logging.callback_settings import VideoSettings
+from rl_logging.settings.callbacks import VideoSettings
 
 _PURPOSE: Final = 2
 _FPS: Final = 30.0

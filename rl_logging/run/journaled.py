@@ -18,21 +18,21 @@ from typing import Final, Protocol
 import msgspec
 
 import rl_logging
-from rl_logging import environment, resuming
-from rl_logging.bundle import Bundle, BundleError, Manifest, SinkEntry
-from rl_logging.config import SettingsError
-from rl_logging.destination import DestinationFile, DestinationState, add_destination, destinations, states
-from rl_logging.entries import EntryError, live_entry, make_entry
+from rl_logging.bundle import Bundle, BundleError, Manifest, SinkEntry, resuming
+from rl_logging.bundle.destination import DestinationFile, DestinationState, add_destination, destinations, states
+from rl_logging.bundle.entries import EntryError, live_entry, make_entry
+from rl_logging.bundle.owing import unfinished
 from rl_logging.hookspecs import Surroundings
 from rl_logging.journal import JournalError, JournalWriter, last_seq
 from rl_logging.launch import Delivery
 from rl_logging.media import slug
-from rl_logging.owing import unfinished
 from rl_logging.records import End, Environment, Metrics, RunStatus, body_of
+from rl_logging.run import environment
+from rl_logging.run.summary import sync_command
 from rl_logging.secrets import mask_arguments
 from rl_logging.settings import Loaded, as_dict
+from rl_logging.settings.sections import SettingsError
 from rl_logging.sinks import Program
-from rl_logging.summary import sync_command
 
 log = logging.getLogger("rl_logging")
 

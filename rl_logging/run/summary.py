@@ -15,7 +15,7 @@ import msgspec
 import rl_logging
 from rl_logging import plugins
 from rl_logging.bundle import SinkEntry
-from rl_logging.destination import DestinationState
+from rl_logging.bundle.destination import DestinationState
 
 log = logging.getLogger("rl_logging")
 

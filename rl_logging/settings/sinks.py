@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from rl_logging import plugins
-from rl_logging.config import SettingsError, section
+from rl_logging.settings.sections import SettingsError, section
 
 SECTION: Final = "rl_logging"
 SHORTHANDS: Final = ("mlflow", "wandb")

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from rl_logging.video_folder import Listing, VideoFolder
+from rl_logging.videos.folder import Listing, VideoFolder
 
 LOOK_S: Final = 1.0
 END_S: Final = 2.0

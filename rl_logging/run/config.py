@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rl_logging.config import logged, plain
 from rl_logging.secrets import mask
+from rl_logging.settings.sections import logged, plain
 
 
 class RunConfig:

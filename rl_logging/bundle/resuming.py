@@ -10,9 +10,9 @@ import msgspec
 
 from rl_logging import bundle as bundles
 from rl_logging.bundle import Bundle, BundleError
-from rl_logging.config import SettingsError
 from rl_logging.journal import JournalReader, read_header, segments
 from rl_logging.records import Model, decode
+from rl_logging.settings.sections import SettingsError
 
 _SLURM: Final = ("SLURM_ARRAY_JOB_ID", "SLURM_JOB_ID")
 

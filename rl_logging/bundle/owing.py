@@ -9,7 +9,7 @@ import msgspec
 
 from rl_logging import bundle as bundles
 from rl_logging.bundle import Bundle, BundleError, SinkEntry
-from rl_logging.destination import DestinationFile, DestinationState, destinations
+from rl_logging.bundle.destination import DestinationFile, DestinationState, destinations
 from rl_logging.journal import JournalError, last_seq
 
 

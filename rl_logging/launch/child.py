@@ -22,9 +22,9 @@ import msgspec
 
 import rl_logging
 from rl_logging.bundle import Bundle
+from rl_logging.launch.progress import Progress
 from rl_logging.messages import Changed, Command, Event, Hello, Hurry, Left, Sampled, Serve, Wake, Warned, event, line
 from rl_logging.processes import started_at
-from rl_logging.progress import Progress
 
 log = logging.getLogger("rl_logging.launch")
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from rl_logging.bundle import Bundle
-from rl_logging.destination import DestinationState, destinations, states
+from rl_logging.bundle.destination import DestinationState, destinations, states
 
 
 class Progress:

@@ -15,10 +15,11 @@ from typing import Any, Final
 
 import msgspec
 
-from rl_logging import media, models
+from rl_logging import media
 from rl_logging.bundle import write_atomically
 from rl_logging.copying import copy_folder
 from rl_logging.jsonable import json_safe
+from rl_logging.run import models
 
 NAMES: Final = "names.json"
 

@@ -17,10 +17,10 @@ from typing import Any, Final, Literal, cast
 import msgspec
 import yaml
 
-from rl_logging import callback_settings
-from rl_logging.callback_settings import CheckpointSettings, EvalSettings, VideoSettings
-from rl_logging.config import SettingsError, plain, section
-from rl_logging.sink_settings import SECTION, SHORTHANDS, SinkSettings, asked_sinks
+from rl_logging.settings import callbacks as callback_settings
+from rl_logging.settings.callbacks import CheckpointSettings, EvalSettings, VideoSettings
+from rl_logging.settings.sections import SettingsError, plain, section
+from rl_logging.settings.sinks import SECTION, SHORTHANDS, SinkSettings, asked_sinks
 
 log = logging.getLogger("rl_logging")
 
@@ -107,7 +107,7 @@ def load(config: object, keywords: Mapping[str, Any], environ: Mapping[str, str]
     """Returns the settings.
 
     Args:
-        config: The user's configuration, of any kind `rl_logging.config` knows.
+        config: The user's configuration, of any kind `rl_logging.settings.sections` knows.
         keywords: Keywords of `ExperimentLogger`; None values count as not given.
         environ: Environment variables.
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from rl_logging.jsonable import json_safe
-from rl_logging.repository import Repository, find_repository
+from rl_logging.run.repository import Repository, find_repository
 from rl_logging.secrets import MASK, looks_secret, mask_arguments, mask_text
 from rl_logging.sinks import Program
 

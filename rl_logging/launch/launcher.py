@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rl_logging.bundle import Bundle, SinkEntry
-from rl_logging.child import DeliveryProcess
-from rl_logging.destination import destinations
-from rl_logging.progress import Progress
+from rl_logging.bundle.destination import destinations
+from rl_logging.launch.child import DeliveryProcess
+from rl_logging.launch.progress import Progress
 
 if TYPE_CHECKING:
     from rl_logging.system_metrics import Sampling

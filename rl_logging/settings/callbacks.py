@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 
-from rl_logging.config import SettingsError, section
+from rl_logging.settings.sections import SettingsError, section
 
 UPLOADS: Final = ("best", "last", "all", "none")
 FPS_LEAST: Final = 0.01

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rl_logging.bundle import Bundle, SinkEntry
-from rl_logging.destination import DestinationFile, DestinationState
+from rl_logging.bundle.destination import DestinationFile, DestinationState
 
 WarnOnce = Callable[[str, str], None]
 

@@ -8,10 +8,10 @@ import msgspec
 
 from rl_logging import plugins
 from rl_logging.bundle import SinkEntry
-from rl_logging.destination import destination_key
+from rl_logging.bundle.destination import destination_key
 from rl_logging.hookspecs import Surroundings
 from rl_logging.secrets import extract, mask
-from rl_logging.sink_settings import SinkSettings
+from rl_logging.settings.sinks import SinkSettings
 
 log = logging.getLogger("rl_logging")
 

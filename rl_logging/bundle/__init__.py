@@ -1,0 +1,27 @@
+"""The run directory (bundle): what is where in it, who may write, and what each destination of it has."""
+
+from __future__ import annotations
+
+from rl_logging.bundle.directory import (
+    MANIFEST,
+    Bundle,
+    BundleError,
+    Claim,
+    Manifest,
+    SinkEntry,
+    WriterInfo,
+    find,
+    write_atomically,
+)
+
+__all__ = [
+    "MANIFEST",
+    "Bundle",
+    "BundleError",
+    "Claim",
+    "Manifest",
+    "SinkEntry",
+    "WriterInfo",
+    "find",
+    "write_atomically",
+]

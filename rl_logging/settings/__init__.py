@@ -1,0 +1,8 @@
+"""The settings: what a program asks for, checked before any training is spent."""
+
+from __future__ import annotations
+
+from rl_logging.settings.loading import Loaded, Settings, as_dict, load
+from rl_logging.settings.sections import SettingsError
+
+__all__ = ["Loaded", "Settings", "SettingsError", "as_dict", "load"]
