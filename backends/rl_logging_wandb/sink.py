@@ -116,7 +116,7 @@ class WandbSink:
         """Returns the `seq` up to which the offline files, or the server, have everything handed over.
 
         Raises:
-            TransientError: wandb-core is gone.
+            TransientError: wandb-core is gone, or the server has not answered for a while.
             RejectedError: The server took these with their batch and has refused them since.
         """
         if self._owed and not self._closed:
@@ -126,6 +126,8 @@ class WandbSink:
         if self._refused_late:
             late, self._refused_late = self._refused_late, []
             raise RejectedError("; ".join(dict.fromkeys(reason for _, reason in late)), [record for record, _ in late])
+        if self._owed and not self._closed and self._store.outage is not None:
+            raise TransientError(self._store.outage)
         return self._confirmed
 
     def close(self, status: RunStatus | None, /) -> None:

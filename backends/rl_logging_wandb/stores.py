@@ -28,6 +28,9 @@ API_TIMEOUT_S: Final = 5
 
 UNANSWERED_WARN_S: Final = 60.0
 
+SILENT_AFTER_S: Final = 10.0
+"""How long a server may fail to answer before that is an outage."""
+
 Check = Callable[[], bool]
 """Says whether something is stored; raises `uploads.RefusedError` if it never will be."""
 
@@ -88,6 +91,7 @@ class OfflineStore:
 
     Attributes:
         ended: Whether the last directory's log has the run's end.
+        outage: None: a file can always be asked.
     """
 
     def __init__(self, fragments: Iterable[Path]) -> None:
@@ -97,6 +101,7 @@ class OfflineStore:
         self.tags: tuple[str, ...] = ()
         self.notes: str | None = None
         self.ended = False
+        self.outage: str | None = None
         self._digests: set[str] = set()
         self._files: set[str] = set()
         self._logs: list[TransactionLog] = []
@@ -166,6 +171,9 @@ class OnlineStore:
         last_step: The highest stored ``_step`` when the run was opened, -1 for none.
         core_log: What wandb-core says of uploads.
         warn: Takes a sentence for the user.
+
+    Attributes:
+        outage: Why nothing can be known of the server, where it has not answered for a while; else None.
     """
 
     def __init__(
@@ -184,6 +192,8 @@ class OnlineStore:
         self._run: Any = None
         self._ask_at = 0.0
         self._answered_at = time.monotonic()
+        self._failing_since: float | None = None
+        self.outage: str | None = None
         self._wanted: set[str] = set()
         self._files: dict[str, int] = {}
 
@@ -221,6 +231,9 @@ class OnlineStore:
             _log.info("asking W&B what it has of %s failed: %s", self._path, error)
             now = time.monotonic()
             self._ask_at = now + FAILED_INTERVAL_S
+            self._failing_since = now if self._failing_since is None else self._failing_since
+            if now - self._failing_since > SILENT_AFTER_S:
+                self.outage = f"W&B does not answer: {error or type(error).__name__}"
             if now - self._answered_at > UNANSWERED_WARN_S:
                 self._warn(
                     f"W&B does not say what it has of {self._path}: {type(error).__name__}; what was sent stays owed "
@@ -228,6 +241,7 @@ class OnlineStore:
                 )
         else:
             self._answered_at = time.monotonic()
+            self._failing_since = self.outage = None
             self._ask_at = self._answered_at + POLL_INTERVAL_S
 
     def has_file(self, name: str, size: int) -> bool:

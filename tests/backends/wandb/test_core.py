@@ -108,6 +108,7 @@ def test_credentials_lost_under_way_leave_everything_owed(
 
     def written() -> bool:
         try:
+            sink.confirmed()  # where the writes went into a socket that nobody reads, this finds out
             sink.write(records)
         except TransientError as error:
             told.append(str(error))

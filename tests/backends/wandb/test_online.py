@@ -162,6 +162,29 @@ def test_no_server_is_waited_for_so_long_only_and_found_later(tmp_path: Path, se
     assert len(server.runs[RUN_ID].rows) == 1
 
 
+def test_an_outage_in_mid_run_is_told_and_passes(
+    tmp_path: Path, server: WandbServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rl_logging_wandb.stores.SILENT_AFTER_S", 0.5)
+    sink = make_sink(make_context(tmp_path / "run"), {"mode": "online", "dir": str(tmp_path / "logs")})
+    sink.open(None)
+    server.refuse = 500
+    sink.write([metrics(1, a=1.0)])
+
+    def outage() -> bool:
+        try:
+            sink.confirmed()
+        except TransientError as error:
+            return "W&B does not answer" in str(error)
+        return False
+
+    wait_until(outage)
+    server.refuse = None
+    wait_until(lambda: not outage() and sink.confirmed() == 1, 60.0)
+    sink.close("finished")
+    assert [row["a"] for row in server.runs[RUN_ID].rows] == [1.0]
+
+
 def test_without_a_key_nobody_is_asked_for_one(
     tmp_path: Path, server: WandbServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
