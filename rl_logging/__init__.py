@@ -9,7 +9,8 @@ from __future__ import annotations
 __version__ = "0.1.0"
 
 from rl_logging.extraction import register_converter
-from rl_logging.logger import ExperimentLogger, SavedModel
+from rl_logging.logger import ExperimentLogger
+from rl_logging.run.saved_model import SavedModel
 from rl_logging.run.summary import DestinationStatus
 from rl_logging.settings.sections import SettingsError
 

@@ -6,34 +6,24 @@ never raises into training: what cannot be logged is a warning, once per kind, t
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import logging
 import os
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal
 
-import msgspec
-
-from rl_logging import plugins
-from rl_logging.bundle import resuming
-from rl_logging.extraction.filters import MetricFilter
 from rl_logging.extraction.intervals import Interval
 from rl_logging.extraction.names import NameTable
 from rl_logging.extraction.pipeline import Pipeline
 from rl_logging.extraction.values import flatten
 from rl_logging.jsonable import json_safe
 from rl_logging.media import slug
-from rl_logging.records import Artifact, Config, Image, Labels, Model, RunStatus, Video
-from rl_logging.run import JournaledRun, NullRun, Run, endings, env_info, keeping, retention, summary
-from rl_logging.run.config import RunConfig
-from rl_logging.run.scores import Scores
-from rl_logging.run.steps import StepClock
-from rl_logging.run.summary import DestinationStatus
+from rl_logging.records import Artifact, Config, Image, Labels, Model, Video
+from rl_logging.run import endings, env_info, keeping, retention
+from rl_logging.run.lifetime import RunLifetime
+from rl_logging.run.saved_model import SavedModel
 from rl_logging.settings import Loaded, Settings, load, ranks
 from rl_logging.summary_writer import SummaryWriter
 from rl_logging.videos.watch import VideoWatch
@@ -41,27 +31,7 @@ from rl_logging.videos.watch import VideoWatch
 log = logging.getLogger("rl_logging")
 
 
-class SavedModel(msgspec.Struct, frozen=True, kw_only=True):
-    """A model that was saved.
-
-    Attributes:
-        name: Its name.
-        path: The folder that holds it.
-        step: The step at which it was saved.
-        metadata: What was given with it.
-        aliases: What it is also called.
-        seq: The seq of its record; None where it is kept in the run directory alone.
-    """
-
-    name: str
-    path: Path
-    step: int
-    metadata: dict[str, Any] = {}
-    aliases: tuple[str, ...] = ()
-    seq: int | None = None
-
-
-class ExperimentLogger:
+class ExperimentLogger(RunLifetime):
     """Logs one run to every store the settings name.
 
     Use it as a context manager, or call `finish`; at the process's exit it is finished all the same.
@@ -87,11 +57,6 @@ class ExperimentLogger:
     Raises:
         SettingsError: A setting is wrong; the message names the key, what it got, and what it may be.
     """
-
-    _run: Run | None
-    _last_run: Run
-    _callbacks: list[Callable[[], None]]
-    _last_callbacks: list[Callable[[], None]]
 
     def __init__(
         self,
@@ -363,214 +328,12 @@ class ExperimentLogger:
         """Logs configuration that an adapter found out; keys the user has given stay as they are."""
         self._guarded("configuration", self._log_defaults, values)
 
-    def on_finish(self, callback: Callable[[], None], *, last: bool = False) -> None:
-        """Has `callback` called at the start of `finish`, or as the last thing it does, when delivery is over."""
-        (self._last_callbacks if last else self._callbacks).append(callback)
-
-    def warn_once(self, key: str, message: str) -> None:
-        """Shows a warning, once per `key`."""
-        if key not in self._warned:
-            self._warned.add(key)
-            # What is no Unicode, in a name of the user's, cannot be written to a terminal or a file.
-            log.warning("%s", message.encode("utf-8", "backslashreplace").decode("utf-8"))
-
     @property
     def num_envs(self) -> int | None:
         """How many environments `env` steps at once; None without one."""
         return env_info.num_envs_of(self.env)
 
-    # -- looking ------------------------------------------------------------------------------------------------
-
-    @property
-    def accepted(self) -> int:
-        """How many records the journal has accepted."""
-        return self._last_run.accepted
-
-    @property
-    def run_dir(self) -> Path:
-        """The run directory."""
-        return self._path
-
-    @property
-    def resumed(self) -> bool:
-        """Whether this goes on with a run that was there already."""
-        return self._resumed
-
-    def latest_checkpoint(self) -> SavedModel | None:
-        """Returns the model of the run that was saved last and is still in the run directory; None where there is none.
-
-        After a crash, go on from it: `rl_logging.adapters.stable_baselines3.load_checkpoint` gives the model back.
-        """
-        run = self._last_run
-        if not isinstance(run, JournaledRun):
-            return None
-        models = self._look_up("latest_checkpoint", resuming.saved_models, run.bundle)
-        if not models:
-            return None
-        latest = models[-1]
-        path = run.bundle.resolve(latest.path)
-        return SavedModel(
-            name=latest.name,
-            path=path,
-            step=latest.step or 0,
-            metadata=dict(latest.metadata),
-            aliases=tuple(latest.aliases),
-            seq=latest.seq,
-        )
-
-    @property
-    def step(self) -> int:
-        """Where the run's clock stands: the adapter's, or the highest step logged; 0 before any.
-
-        Set it to stamp step-less calls with that step until it is set again; None lets them count up once more.
-        """
-        return self._steps.now
-
-    @step.setter
-    def step(self, step: int | None) -> None:
-        self._steps.pin(step)
-
-    def get_final_score(self) -> float | None:
-        """Returns the mean of the last 10 evaluations, or of as many as there were; None without any.
-
-        An evaluation is what was logged as ``eval/episode_reward_mean`` (or ``eval/mean_reward``), by an adapter or by
-        `log_metrics`.
-        """
-        return self._scores.mean()
-
-    def run_id(self, sink: str, timeout: float | None = None) -> str | None:
-        """Returns the remote run's id in `sink`; None while it is not known.
-
-        Args:
-            sink: The sink's name.
-            timeout: For how many seconds to wait for it; None: `finish_timeout_s`, 0: not at all.
-        """
-        state = self._await_state(sink, timeout, lambda state: state.remote_id is not None)
-        return None if state is None else state.remote_id
-
-    def url(self, sink: str, timeout: float | None = None) -> str | None:
-        """Returns where a person looks at the remote run in `sink`; None while, or where, there is no such place.
-
-        Args:
-            sink: The sink's name.
-            timeout: As in `run_id`.
-        """
-        state = self._await_state(sink, timeout, lambda state: state.remote is not None)
-        return None if state is None else state.url
-
-    def status(self) -> dict[str, DestinationStatus]:
-        """Returns how far each destination has come, by the sink's name."""
-        run = self._last_run
-        return {name: summary.destination_status(run.accepted, state) for name, (_, state) in run.states().items()}
-
-    def flush(self, timeout: float = 10) -> bool:
-        """Waits until every store has what was logged so far; False where `timeout` seconds were not enough."""
-        run = self._run
-        if run is None:
-            return not any(status.pending for status in self.status().values())
-        target = run.accepted
-        run.wake()
-
-        def settled() -> bool:
-            states = [state for _, state in run.states().values()]
-            return all(state.confirmed >= target or state.phase == "refused" for state in states)
-
-        run.wait(settled, _bounded(timeout))
-        return all(state.confirmed >= target for _, state in run.states().values())
-
-    def finish(self, status: RunStatus = "finished", timeout: float | None = None) -> None:
-        """Ends the run: delivers what is left, and tells what came of it. Idempotent.
-
-        Args:
-            status: ``finished``, ``failed`` or ``killed``.
-            timeout: For how many seconds to wait at most; None: the setting `finish_timeout_s`. With every store
-                out of reach, 5 seconds.
-        """
-        if status not in ("finished", "failed", "killed"):
-            self.warn_once("finish status", f"finish: {status!r} is not one of finished, failed, killed")
-            status = "failed"
-        with self._finishing:
-            callbacks, self._callbacks = self._callbacks, []
-            for callback in callbacks:
-                self._guarded("finish", callback)
-            if self._pipelines and self._run is not None:
-                self._guarded("names.json", self._log_names)
-            run, self._run = self._run, None
-            if run is None:
-                return
-            endings.unwatch(self)
-            try:
-                run.finish(status, _bounded(self.settings.finish_timeout_s if timeout is None else timeout))
-            finally:  # Ctrl-C while it waits: what is owed is told all the same
-                self._call_last()
-                self._tell_of_filter()
-                if not self.settings.quiet:
-                    self._announce_end(run, status)
-
-    def __enter__(self) -> ExperimentLogger:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.finish(endings.status_of(kind, error))
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._name!r} in {self._path}>"
-
-    def _repr_html_(self) -> str:
-        return summary.as_html(self._name, self._path, self.status())
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # What is unpickled in another process logs nothing there: the run belongs to this one.
-        return _silenced, (type(self), self.settings, self._name, str(self._path))
-
-    def become_silent(self) -> None:
-        """In a forked child: verbs warn once and do nothing."""
-        run, self._run = self._run, None
-        self._why_silent = "it was made in another process, which goes on logging: only that one does"
-        self._finishing = threading.RLock()
-        self._steps.forget()
-        if run is not None:
-            run.forget()
-        self._last_run = NullRun(Loaded(settings=self.settings, sinks=(), config={}))
-
     # -- inside -------------------------------------------------------------------------------------------------
-
-    def _prepare(self) -> None:
-        self._finishing = threading.RLock()
-        self._warned: set[str] = set()
-        self._steps = StepClock(self.warn_once)
-        self._callbacks = []
-        self._last_callbacks = []
-        self._scores = Scores()
-        self._pipelines: list[Pipeline] = []
-        self._config = RunConfig()
-        self._why_silent = "the run is finished"
-        self._resumed = False
-        self._adapter_filter = MetricFilter(self.settings.metric_filter)
-        self._filter = self._adapter_filter if self.settings.metric_filter else None
-        self._wanted = None if self._filter is None else self._filter.wants
-        self._max_depth = self.settings.max_depth
-
-    def _open(self, loaded: Loaded) -> Run:
-        run: NullRun | JournaledRun
-        if loaded.settings.delivery == "disabled":
-            run = NullRun(loaded)
-        else:
-            run = JournaledRun(loaded, self.warn_once, self._stamp_sample)
-        self._last_run = run
-        self._path = run.path
-        self._name = run.bundle.manifest.name if isinstance(run, JournaledRun) else loaded.settings.name or "disabled"
-        if isinstance(run, JournaledRun):
-            self._resumed = run.resumed
-            self._steps.go_on_from(run.first_step)
-            entries = {name: entry for name, (entry, _) in run.states().items()}
-            if not entries:
-                log.warning("no sink is configured%s: the run is kept in %s alone", _why_none(), run.path)
-            if not loaded.settings.quiet:
-                summary.announce(summary.start_block(self._name, run.path, loaded.settings.delivery, entries))
-        return run
 
     def _log_first(self, loaded: Loaded, env: object) -> None:
         if loaded.config:
@@ -579,37 +342,6 @@ class ExperimentLogger:
         if described:
             found = self._config.found({"env": described, "num_envs": described["num_envs"]})
             self._guarded("config", self._log_config, found)  # the env given here counts as the user's word
-
-    def _append(self, kind: str, step: int | None, body: object) -> int | None:
-        run = self._run
-        if run is None:
-            self._refuse()
-            return None
-        return run.append(kind, step, body)
-
-    def _refuse(self) -> None:
-        self.warn_once("silent", f"nothing more is logged to '{self._name}': {self._why_silent}")
-
-    def _guarded(self, what: str, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Calls `function`; what goes wrong is told and never reaches training."""
-        if self._run is None:
-            self._refuse()
-            return None
-        try:
-            return function(*arguments)
-        except Exception as error:
-            reason = str(error) if isinstance(error, (ValueError, TypeError, OSError)) else repr(error)
-            self.warn_once(f"{what} {type(error).__name__}", f"{what}: not logged: {reason}")
-            log.debug("%s", what, exc_info=True)
-            return None
-
-    def _look_up(self, what: str, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Calls `function`, which only reads, also after `finish`; what goes wrong is told."""
-        try:
-            return function(*arguments)
-        except Exception as error:
-            self.warn_once(f"{what} {type(error).__name__}", f"{what}: {error}")
-            return None
 
     def _warn_of_key(self, key: str, message: str) -> None:
         self.warn_once(f"metric {key}", message)
@@ -646,21 +378,6 @@ class ExperimentLogger:
             path = Path(given)
             body = keeping.keep_artifact(room, name or path.resolve().name, path, kind, metadata)
             self._append(Artifact.kind, self._steps.now, body)
-
-    def _stamp_sample(self, values: dict[str, float]) -> tuple[int, dict[str, float]]:
-        """Gives a sample of the machine the step where the clock stands; called by other threads."""
-        allows = self._adapter_filter.allows
-        return self._steps.now, {name: value for name, value in values.items() if allows(name)}
-
-    def _log_names(self) -> None:
-        pipelines, self._pipelines = self._pipelines, []
-        names: dict[str, dict[str, Any]] = {}
-        for pipeline in pipelines:
-            for name, origin in pipeline.origins().items():
-                names.setdefault(name, dataclasses.asdict(origin))
-        room = self._last_run.room
-        if names and room is not None:
-            self._append(Artifact.kind, self._steps.now, keeping.keep_names(room, names))
 
     def _log_text(self, name: str, text: str, step: int | None) -> None:
         at = self._steps.stamp(step, advance=False)
@@ -709,62 +426,7 @@ class ExperimentLogger:
         retention.delete(saved.path)
         return True
 
-    def _call_last(self) -> None:
-        callbacks, self._last_callbacks = self._last_callbacks, []
-        for callback in callbacks:
-            try:
-                callback()
-            except Exception as error:
-                self.warn_once("finish", f"finish: {error!r}")
-
-    def _await_state(self, sink: str, timeout: float | None, known: Callable[[Any], bool]) -> Any:
-        run = self._last_run
-        if sink not in run.states():
-            if self.settings.delivery != "disabled":
-                self.warn_once(f"sink {sink}", f"this run has no sink '{sink}': it has {', '.join(run.states())}")
-            return None
-        if self.settings.delivery != "offline" and self._run is not None:
-            run.wait(
-                lambda: known(run.states()[sink][1]) or run.states()[sink][1].phase in ("refused", "done"),
-                _bounded(self.settings.finish_timeout_s if timeout is None else timeout),
-            )
-        return run.states()[sink][1]
-
-    def _tell_of_filter(self) -> None:
-        unmatched = self._filter.unmatched() if self._filter is not None else []
-        if unmatched:
-            log.warning("rl_logging.metric_filter: nothing was called %s", ", ".join(map(repr, unmatched)))
-
-    def _announce_end(self, run: Run, status: str) -> None:
-        if isinstance(run, JournaledRun):
-            lost, goes_on = run.lost, run.goes_on
-            summary.announce(
-                summary.finish_block(self._name, status, self._path, run.accepted, lost, run.states(), goes_on)
-            )
-
-
-def _bounded(timeout_s: float) -> float:
-    """Returns a timeout that the system's clocks can hold."""
-    return min(max(0.0, timeout_s), threading.TIMEOUT_MAX / 2)
-
-
-def _why_none() -> str:
-    return "" if plugins.sdk_present("mlflow") else ", and mlflow is not installed"
-
 
 def _adapter(name: str) -> Any:
     """Returns an adapter's module; adapters stand above the logger, so they are reached by name."""
     return importlib.import_module(f"rl_logging.adapters.{name}")
-
-
-def _silenced(kind: type[ExperimentLogger], settings: Settings, name: str, path: str) -> ExperimentLogger:
-    logger = kind.__new__(kind)
-    logger.settings = settings
-    logger.env = None
-    logger._prepare()
-    logger._run = None
-    logger._name = name
-    logger._path = Path(path)
-    logger._last_run = NullRun(Loaded(settings=settings, sinks=(), config={}))
-    logger._why_silent = "it was made in another process, which goes on logging: only that one does"
-    return logger
