@@ -414,13 +414,13 @@ class ExperimentLogger(RunLifetime):
         if run.room is None:
             return True
         if saved.seq is not None:
-            states = run.states()
-            owed = retention.owed_to(states, run.room, saved.seq)
+            owed = retention.owed_to(run.states(), run.room, saved.seq)
             if owed is not None:
-                if retention.refers(states[owed][0]):
+                if retention.refers(owed):
+                    where = self._path / "models"
                     self.warn_once(
                         "discard_model refers",
-                        f"models stay in {self._path / 'models'}: what '{owed}' has of an offline run refers to them",
+                        f"models stay in {where}: what '{owed.name}' has of an offline run refers to them",
                     )
                 return False
         retention.delete(saved.path)

@@ -10,11 +10,15 @@ from rl_logging.bundle.destination import DestinationState
 
 
 class Serve(msgspec.Struct, frozen=True, tag="serve"):
-    """Deliver this run directory, and sample the machine for it every so many seconds, if at all."""
+    """Deliver this run directory, and sample the machine for it every so many seconds, if at all.
+
+    A program that goes on with a run in the same process asks again, for another `part`.
+    """
 
     run_dir: str
     patience_s: float
     system_metrics_s: float | None = None
+    part: int = 0
 
 
 class Wake(msgspec.Struct, frozen=True, tag="wake"):
@@ -63,9 +67,10 @@ class Sampled(msgspec.Struct, frozen=True, tag="sampled"):
 
 
 class Left(msgspec.Struct, frozen=True, tag="left"):
-    """The workers of this run directory have ended."""
+    """The workers of this run directory have ended, or of a part of it."""
 
     run_dir: str
+    part: int = 0
 
 
 Event = Hello | Changed | Warned | Sampled | Left

@@ -378,3 +378,27 @@ def test_only_regular_files_are_segments(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "00000009.rlj")
     (tmp_path / "00000010.rlj").symlink_to(tmp_path / "00000001.rlj")
     assert read_all(tmp_path)[0] == [1, 2]
+
+
+def test_a_reader_that_takes_a_live_writer_for_gone_loses_nothing(tmp_path: Path) -> None:
+    total = 4000
+    writer = JournalWriter(tmp_path, "run1")
+    reader = JournalReader(tmp_path)
+    blob = "x" * 3000
+
+    def write() -> None:
+        for number in range(1, total):
+            writer.append("config", None, {"values": {"blob": blob, "number": number}})
+
+    writer.append("config", None, {"values": {"number": 0}})
+    thread = threading.Thread(target=write)
+    thread.start()
+    found: list[int] = []
+    while thread.is_alive() or len(found) < total:
+        batch = reader.read(100, final=True)
+        found += [envelope.seq for envelope in batch]
+        if not batch and not thread.is_alive():
+            break
+    thread.join()
+    assert found == list(range(1, total + 1))
+    assert reader.damage == []

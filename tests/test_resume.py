@@ -159,3 +159,62 @@ def test_an_id_that_is_taken_names_the_way_to_go_on(tmp_path: Path) -> None:
         pass
     with pytest.raises(SettingsError, match="resume: auto goes on with it"):
         offline(tmp_path, id="one")
+
+
+class Model:
+    def save(self, path: str) -> None:
+        Path(path).write_text("weights")
+
+
+def test_a_run_goes_on_while_its_first_part_is_still_being_delivered(tmp_path: Path) -> None:
+    config = {"mlflow": {"tracking_uri": f"sqlite:///{tmp_path}/mlflow.db"}}
+    keywords: dict[str, Any] = {"dir": tmp_path / "runs", "quiet": True, "id": "quick", "resume": "auto"}
+    for part in range(3):
+        logger = ExperimentLogger(config, **keywords)
+        logger.log_metrics({"x": float(part)}, step=part)
+        if part < 2:
+            logger.finish(timeout=0)
+    assert logger.flush(60)
+    logger.finish()
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    (run,) = client.search_runs(["0"])
+    assert [point.value for point in client.get_metric_history(run.info.run_id, "x")] == [0.0, 1.0, 2.0]
+    assert run.info.status == "FINISHED"
+
+
+def test_another_destination_of_the_same_sink_is_one_more(tmp_path: Path) -> None:
+    uris = [f"sqlite:///{tmp_path}/{name}.db" for name in ("first", "second")]
+    keywords: dict[str, Any] = {"dir": tmp_path / "runs", "quiet": True, "id": "job", "resume": "auto"}
+    with ExperimentLogger({"mlflow": {"tracking_uri": uris[0]}}, delivery="offline", **keywords) as logger:
+        saved = logger.save_model(Model(), name="policy")
+        assert saved is not None
+    with ExperimentLogger({"mlflow": {"tracking_uri": uris[1]}}, delivery="offline", **keywords) as logger:
+        assert list(logger.status()) == ["mlflow", f"mlflow ({uris[0]} experiment Default)"]
+        assert logger.status()["mlflow"].destination.startswith(uris[1])
+        assert cli("sync", "--to", "mlflow", "--set", f"mlflow.tracking_uri={uris[1]}", logger.run_dir).exit_code == 0
+        assert not logger.discard_model(saved), "the first store has not had it"
+        assert saved.path.is_dir()
+    assert cli("sync", logger.run_dir).exit_code == 0
+
+
+def test_a_destination_added_beside_a_live_run_disturbs_nothing(tmp_path: Path) -> None:
+    with ExperimentLogger(
+        {"mlflow": {"tracking_uri": f"sqlite:///{tmp_path}/own.db"}}, dir=tmp_path / "runs", quiet=True
+    ) as logger:
+        logger.log_metrics({"x": 1.0}, step=1)
+        other = ("--to", "mlflow", "--tracking-uri", f"sqlite:///{tmp_path}/other.db")
+        assert cli("sync", *other, logger.run_dir).exit_code in (0, 1)
+        assert logger.flush(60)
+        assert list(logger.status()) == ["mlflow"]
+        assert logger.run_id("mlflow") is not None
+    assert cli("sync", logger.run_dir).exit_code == 0
+
+
+def test_a_checkpoint_that_is_kept_here_alone_is_found(tmp_path: Path) -> None:
+    with offline(tmp_path, id="one") as logger:
+        logger.save_model(Model(), name="best", step=10)
+        logger.save_model(Model(), name="checkpoint", step=50, upload=False)
+    with offline(tmp_path, id="one", resume=True) as logger:
+        found = logger.latest_checkpoint()
+    assert found is not None
+    assert (found.name, found.step) == ("checkpoint", 50)

@@ -12,7 +12,7 @@ import re
 import secrets
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,6 +28,7 @@ WRITER: Final = "writer.json"
 WRITER_LOCK: Final = "writer.lock"
 _KEY: Final = re.compile(r"[A-Za-z0-9-]{1,64}")
 SILENCE_S: Final = 120.0
+LOOKING_S: Final = 2.0
 
 
 class BundleError(Exception):
@@ -166,11 +167,11 @@ class Bundle:
             raise BundleError(f"{relative!r} leads out of the run directory {self.path}")
         return found
 
-    def claim(self, first_seq: int = 1) -> Claim:
+    def claim(self, first_seq: Callable[[], int] = lambda: 1) -> Claim:
         """Makes this process the one that writes the journal.
 
         Args:
-            first_seq: The first seq it will write.
+            first_seq: Says which seq it will write first; asked when nobody else can write any more.
 
         Raises:
             BundleError: Another process is writing it.
@@ -226,13 +227,24 @@ class Claim:
     A forked child never counts as the holder.
     """
 
-    def __init__(self, path: Path, first_seq: int) -> None:
+    def __init__(self, path: Path, first_seq: Callable[[], int]) -> None:
         self._path = path
-        previous = _read_writer(path)
         self._lock = Lock(path / WRITER_LOCK)
-        if not self._lock.acquire():
-            whom = f"process {previous.pid} on {previous.host}" if previous else "another process"
-            raise BundleError(f"{path} is being written by {whom}")
+        # Who only looks whether somebody writes has the lock for a moment too.
+        deadline = time.monotonic() + LOOKING_S
+        while not self._lock.acquire():
+            writer = _read_writer(path)
+            if time.monotonic() > deadline or (writer is not None and writer.alive()):
+                whom = f"process {writer.pid} on {writer.host}" if writer else "another process"
+                raise BundleError(f"{path} is being written by {whom}")
+            time.sleep(0.05)
+        try:
+            self._begin(_read_writer(path), first_seq())
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _begin(self, previous: WriterInfo | None, first_seq: int) -> None:
         pid = os.getpid()
         self.info = WriterInfo(
             host=socket.gethostname(),
@@ -242,7 +254,7 @@ class Claim:
             generation=previous.generation + 1 if previous else 1,
             first_seq=first_seq,
         )
-        write_atomically(path / WRITER, msgspec.json.encode(self.info))
+        write_atomically(self._path / WRITER, msgspec.json.encode(self.info))
 
     def release(self, last_seq: int) -> None:
         """Says that the run is over at `last_seq`, and lets another process write."""

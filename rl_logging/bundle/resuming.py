@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -75,13 +75,19 @@ def last_step(journal: Path) -> int:
 
 
 def saved_models(bundle: Bundle) -> list[Model]:
-    """Returns the run's saved models whose files are there, oldest first.
+    """Returns the run's saved models whose files are there, oldest first; `seq` is 0 where there is no record.
 
     Raises:
         JournalError: The journal needs a newer version.
     """
+    recorded = {record.path: record for record in _records(bundle)}
+    kept = {model.path: model for model in _on_disk(bundle)}
+    found = {path: recorded.get(path, model) for path, model in kept.items()}
+    return sorted(found.values(), key=lambda model: (model.time, model.seq))
+
+
+def _records(bundle: Bundle) -> Iterator[Model]:
     reader = JournalReader(bundle.journal)
-    found: list[Model] = []
     while batch := reader.read(4096, final=True):
         for envelope in batch:
             if envelope.kind == Model.kind:
@@ -89,16 +95,26 @@ def saved_models(bundle: Bundle) -> list[Model]:
                     record = decode(envelope)
                 except (msgspec.DecodeError, TypeError):
                     continue  # damaged: delivery tells of it
-                if isinstance(record, Model) and _is_there(bundle, record.path):
-                    found.append(record)
-    return found
+                if isinstance(record, Model):
+                    yield record
 
 
-def _is_there(bundle: Bundle, relative: str) -> bool:
-    try:
-        return bundle.resolve(relative).exists()
-    except BundleError:
-        return False
+def _on_disk(bundle: Bundle) -> Iterator[Model]:
+    """Yields what the folders below ``models`` say of themselves: not every saved model has a record."""
+    for file in sorted(bundle.path.glob("models/*/step_*/metadata.json")):
+        path = file.parent.relative_to(bundle.path).as_posix()
+        try:
+            told = msgspec.json.decode(bundle.resolve(f"{path}/metadata.json").read_bytes(), type=_Told)
+        except (OSError, BundleError, msgspec.DecodeError, RecursionError):
+            continue  # the user's own file of that name, or one that is half gone
+        yield Model(seq=0, time=told.time, step=told.step, name=told.name, path=path, metadata=told.metadata)
+
+
+class _Told(msgspec.Struct):
+    name: str
+    time: float
+    step: int | None = None
+    metadata: dict[str, Any] = {}
 
 
 def _by_id(folder: Path, run_id: str) -> Bundle | None:

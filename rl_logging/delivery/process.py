@@ -38,14 +38,14 @@ LAST_WORDS_S: Final = 1.0
 Mail: TypeAlias = "queue.Queue[Command | None]"
 
 
-def main(trainer_pid: int, trainer_started: float, runs: Sequence[tuple[str, float, float | None]]) -> None:
+def main(trainer_pid: int, trainer_started: float, runs: Sequence[tuple[str, float, float | None, int]]) -> None:
     """Runs the delivery process until everything it was asked for is done.
 
     Args:
         trainer_pid: The training process.
         trainer_started: When that started (`rl_logging.processes.started_at`).
-        runs: Run directories to deliver from the start, with their patience in seconds, and the seconds between two
-            samples of the machine, None for none.
+        runs: Run directories to deliver from the start, with their patience in seconds, the seconds between two
+            samples of the machine (None for none), and which part of the run it is.
     """
     commands, events = _take_pipes()
     if hasattr(os, "nice"):
@@ -57,8 +57,8 @@ def main(trainer_pid: int, trainer_started: float, runs: Sequence[tuple[str, flo
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), server.asked_to_end)
     mail: Mail = queue.Queue()
-    for run_dir, patience_s, system_metrics_s in runs:
-        mail.put(Serve(run_dir, patience_s, system_metrics_s))
+    for run in runs:
+        mail.put(Serve(*run))
     for target, arguments in ((_read, (commands, mail)), (_watch, (trainer_pid, trainer_started, mail))):
         threading.Thread(target=target, args=arguments, daemon=True).start()
     threading.Thread(target=server.obey_all, args=(mail,), name="rl_logging-listen", daemon=True).start()
@@ -81,7 +81,8 @@ class Server:
         self._samplings: dict[str, Sampling] = {}
         self._again: dict[str, Serve] = {}
         self._gone = False
-        self._hurried = False
+        self._hurried: set[str] = set()
+        self._parts: dict[str, int] = {}
         self._patience_s = 0.0
         self._heard_at = time.monotonic()
         self._asked = threading.Event()
@@ -122,7 +123,7 @@ class Server:
             while self._runs:
                 self._change.wait(CHECK_S)
                 still_s = time.monotonic() - self._heard_at
-                if (self._gone or self._hurried) and still_s > self._patience_s + STUCK_S:
+                if (self._gone or self._runs.keys() <= self._hurried) and still_s > self._patience_s + STUCK_S:
                     log.error("no worker has moved for %.0f s: leaving %s", still_s, ", ".join(self._runs))
                     return
 
@@ -133,7 +134,7 @@ class Server:
             log.exception("cannot obey %s", asked)
             if isinstance(asked, Serve):
                 self._say(Warned(asked.run_dir, "", f"cannot be delivered: {error!r}"))
-                self._say(Left(asked.run_dir))
+                self._say(Left(asked.run_dir, asked.part))
                 self._asked.set()
 
     def _obey(self, asked: Command) -> None:
@@ -145,9 +146,10 @@ class Server:
             self._sample_no_more(asked.run_dir)
         with self._lock:
             named = [run for path, run in self._runs.items() if asked.run_dir in (None, path)]
+            if isinstance(asked, Hurry):
+                self._hurried.add(asked.run_dir)
         for run in named:
             if isinstance(asked, Hurry):
-                self._hurried = True
                 run.hurry()
             else:
                 run.wake()
@@ -158,11 +160,12 @@ class Server:
             for run in self._runs.values():
                 run.stop()
 
-    def _serve(self, asked: Serve) -> None:
+    def _serve(self, asked: Serve, *, again: bool = False) -> None:
         path = asked.run_dir
         self._sample(asked)
         with self._lock:
-            if path in self._runs:
+            self._hurried.discard(path)
+            if path in self._runs and not again:
                 # The program goes on with a run whose end is still being delivered.
                 self._again[path] = asked
                 return
@@ -177,11 +180,11 @@ class Server:
             run = BundleDelivery(Bundle(path), live=True, tell=tell, warn=warn, patience_s=asked.patience_s)
         except BundleError as error:
             warn("", str(error))
-            self._sample_no_more(path)
-            self._say(Left(path))
+            self._forget(path, asked.part)
             return
         with self._change:
             self._runs[path] = run
+            self._parts[path] = asked.part
             self._patience_s = max(self._patience_s, asked.patience_s)
             if self._gone:
                 run.run_is_over()
@@ -192,15 +195,23 @@ class Server:
     def _see_off(self, path: str, run: BundleDelivery) -> None:
         run.join()
         log.info("done with %s", path)
+        with self._lock:
+            part = self._parts[path]
+        self._forget(path, part)
+
+    def _forget(self, path: str, part: int) -> None:
         with self._change:
-            del self._runs[path]
             again = self._again.pop(path, None)
+            if again is None:
+                self._runs.pop(path, None)
+                self._hurried.discard(path)
+        if again is not None:
+            self._serve(again, again=True)
+            return
+        self._sample_no_more(path)
+        self._say(Left(path, part))
+        with self._change:
             self._change.notify_all()
-        if again is None:
-            self._sample_no_more(path)
-            self._say(Left(path))
-        else:
-            self._serve(again)
 
     def _sample(self, asked: Serve) -> None:
         """Samples the machine for a run while its training process lives, which is sent the figures."""

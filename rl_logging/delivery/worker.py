@@ -136,7 +136,11 @@ class DestinationWorker:
     def _deliver_all(self) -> None:
         state = self.book.state
         reader = JournalReader(self._bundle.journal, after=state.confirmed)
-        if state.closed is not None and self._is_the_end(state.confirmed) and not reader.read(1, final=not self._live):
+        if (
+            state.closed is not None
+            and self._is_the_end(state.confirmed)
+            and not reader.read(1, final=self._nobody_writes())
+        ):
             self.book.phase("done")
             return
         sink = self._open()
@@ -191,7 +195,7 @@ class DestinationWorker:
         while True:
             self._patience.check()
             over = self._patience.over
-            envelopes = [] if len(self._cursor) >= PENDING_MOST else reader.read(BATCH, final=over)
+            envelopes = [] if len(self._cursor) >= PENDING_MOST else reader.read(BATCH, final=self._nobody_writes())
             self._note_damage(reader)
             if envelopes:
                 reader.sync()
@@ -320,6 +324,10 @@ class DestinationWorker:
         """Whether an End record of this seq ends the run; not where a program has gone on with it since."""
         writer = self._bundle.writer()
         return writer is None or seq >= writer.first_seq
+
+    def _nobody_writes(self) -> bool:
+        """Whether what is incomplete in the journal stays so."""
+        return self._patience.over and self._ends and not self._goes_on()
 
     def _goes_on(self) -> bool:
         """Whether another program has begun to go on with the run: its own delivery will close it."""

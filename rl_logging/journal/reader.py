@@ -178,14 +178,17 @@ class JournalReader:
         rest = _tail(self._path, self._offset)
         if not rest:
             return False
+        if resynchronise(rest[: FRAME.size + _length(rest)], 0) == 0:
+            return True  # it has become whole since
         at = resynchronise(rest, 1)
         if at is not None:
             self._report(self._offset, problem if problem != "incomplete" else "checksum")
             self._offset += at
             return True
-        if closed and (problem != "incomplete" or self._later_segment()):
-            self._report(self._offset, "torn" if problem == "incomplete" else problem)
+        if problem == "incomplete" and not self._later_segment():
+            return False  # passed over only once something stands behind it: a writer may be taken for gone that is not
         if closed:
+            self._report(self._offset, "torn" if problem == "incomplete" else problem)
             self._offset += len(rest)
         return False
 
@@ -195,6 +198,11 @@ class JournalReader:
     def _report(self, offset: int, why: str) -> None:
         assert self._path is not None
         self.damage.append(Damage(self._path.name, offset, why))
+
+
+def _length(data: bytes) -> int:
+    """Returns how long the frame at the start of `data` says it is."""
+    return int(FRAME.unpack_from(data)[0]) if len(data) >= FRAME.size else 0
 
 
 def last_seq(folder: Path) -> int:

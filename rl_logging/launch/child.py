@@ -89,6 +89,7 @@ class DeliveryProcess:
         self._mail: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._why_ended = ""
         self._serving: dict[str, Served] = {}
+        self._parts: dict[str, int] = {}
         self._inner: subprocess.Popen[bytes] | None = None
         self._greeted = threading.Event()
         self._deaths = 0
@@ -114,8 +115,13 @@ class DeliveryProcess:
 
     def serve(self, delivery: Served) -> None:
         """Has a run delivered, starting the process where there is none."""
+        path = str(delivery.bundle.path)
         with self._lock:
-            self._serving[str(delivery.bundle.path)] = delivery
+            part = self._parts[path] = self._parts.get(path, -1) + 1
+            earlier = self._serving.get(path)
+            self._serving[path] = delivery
+            if earlier is not None:
+                earlier.left()  # that part of the run is over, and this one takes up what it owes
             if self._inner is None:
                 self._start()
                 return
@@ -123,7 +129,7 @@ class DeliveryProcess:
                 note = f"delivered by process {self._inner.pid}, whose log is {self._log_path}\n"
                 with contextlib.suppress(OSError):
                     delivery.bundle.delivery_log.write_text(note, encoding="utf-8")
-        self._say(Serve(str(delivery.bundle.path), delivery.patience_s, delivery.system_metrics_s))
+        self._say(Serve(path, delivery.patience_s, delivery.system_metrics_s, part))
 
     def wake(self, run_dir: Path) -> None:
         """Asks it to look at `run_dir` at once."""
@@ -136,7 +142,10 @@ class DeliveryProcess:
     def _start(self) -> None:
         """Starts the process, told of all its runs at once: a message could still be on its way when we are killed."""
         bundle = next(iter(self._serving.values())).bundle
-        runs = [(path, served.patience_s, served.system_metrics_s) for path, served in self._serving.items()]
+        runs = [
+            (path, served.patience_s, served.system_metrics_s, self._parts[path])
+            for path, served in self._serving.items()
+        ]
         self._log_path = bundle.delivery_log
         self._greeted = threading.Event()
         pid = os.getpid()
@@ -187,6 +196,8 @@ class DeliveryProcess:
         with self._lock:
             delivery = self._serving.get(said.run_dir)
             if isinstance(said, Left):
+                if said.part != self._parts.get(said.run_dir):
+                    return
                 self._serving.pop(said.run_dir, None)
         if delivery is None:
             return

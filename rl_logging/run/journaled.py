@@ -11,7 +11,7 @@ import string
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -180,13 +180,15 @@ class JournaledRun:
         )
         try:
             self.bundle = earlier or Bundle.create(path, manifest)
+            self._claim = self.bundle.claim(lambda: _last_seq(self.bundle) + 1)
             if earlier:
                 for entry in entries:
                     add_destination(earlier, entry)
             self.first_step = resuming.last_step(self.bundle.journal) if earlier else -1
-            floor = max((state.confirmed for _, state, _ in states(self.bundle).values()), default=0)
-            self._claim = self.bundle.claim(max(floor, last_seq(self.bundle.journal)) + 1)
+            floor = self._claim.info.first_seq - 1
             self._journal = JournalWriter(self.bundle.journal, run_id, floor=floor, sync=self._mode == "offline")
+            # Others may add destinations while it runs; these are delivered from here.
+            self._destinations = _by_name(destinations(self.bundle), entries)
         except (OSError, BundleError, JournalError) as error:
             if earlier:
                 raise SettingsError(f"rl_logging.resume: {earlier.path} cannot be gone on with: {error}") from error
@@ -244,7 +246,7 @@ class JournaledRun:
     def states(self) -> dict[str, tuple[SinkEntry, DestinationState]]:
         """See `Run.states`."""
         known = self._delivery.progress.states
-        return {entry.name: (entry, known[entry.key]) for entry in destinations(self.bundle)}
+        return {name: (entry, known[entry.key]) for name, entry in self._destinations.items()}
 
     def wait(self, done: Callable[[], bool], timeout_s: float) -> bool:
         """See `Run.wait`."""
@@ -321,7 +323,7 @@ class JournaledRun:
         if progress.active:
             self._delivery.hurry()
             progress.wait(lambda: not progress.active, STOP_S if self._stuck() else 0.0)
-        for entry in destinations(self.bundle):
+        for entry in self._destinations.values():
             # What was kept may be newer than what was told.
             with contextlib.suppress(OSError, msgspec.DecodeError):
                 progress.states[entry.key] = DestinationFile(self.bundle, entry).load()
@@ -380,6 +382,23 @@ def _entries(
     if wrong:
         raise SettingsError("\n".join(wrong))
     return tuple(entries), environ, objects
+
+
+def _last_seq(bundle: Bundle) -> int:
+    """Returns the last seq of the journal, or that a store has confirmed: a crash of the machine may have cost some."""
+    return max([last_seq(bundle.journal), *(state.confirmed for _, state, _ in states(bundle).values())])
+
+
+def _by_name(found: Sequence[SinkEntry], configured: Sequence[SinkEntry]) -> dict[str, SinkEntry]:
+    """Returns destinations by the sink's name; an earlier one of the same name is called by its destination too."""
+    keys = [entry.key for entry in configured]
+    ordered = sorted(
+        found, key=lambda entry: (entry.key not in keys, keys.index(entry.key) if entry.key in keys else 0)
+    )
+    named: dict[str, SinkEntry] = {}
+    for entry in ordered:
+        named[entry.name if entry.name not in named else f"{entry.name} ({entry.destination})"] = entry
+    return named
 
 
 def _new_id() -> str:

@@ -89,7 +89,7 @@ class RunLifetime:
             step=latest.step or 0,
             metadata=dict(latest.metadata),
             aliases=tuple(latest.aliases),
-            seq=latest.seq,
+            seq=latest.seq or None,
         )
 
     @property

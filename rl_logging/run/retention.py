@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rl_logging.bundle import Bundle, SinkEntry
-from rl_logging.bundle.destination import DestinationFile, DestinationState
+from rl_logging.bundle.destination import DestinationFile, DestinationState, destinations
 
 WarnOnce = Callable[[str, str], None]
 
@@ -51,20 +51,24 @@ class LocalCopies:
         self._kept = [saved for saved in surplus if not self._discard(saved)] + last
 
 
-def owed_to(states: Mapping[str, tuple[SinkEntry, DestinationState]], run_dir: Path, seq: int) -> str | None:
-    """Returns the name of a store that still needs the files of record `seq`; None where none does.
+def owed_to(states: Mapping[str, tuple[SinkEntry, DestinationState]], run_dir: Path, seq: int) -> SinkEntry | None:
+    """Returns a destination that still needs the files of record `seq`; None where none does.
 
     Args:
         states: What each destination has, by the sink's name.
         run_dir: The run directory.
         seq: The record's.
     """
-    for name, (entry, state) in states.items():
+    bundle = Bundle(run_dir)
+    known = {entry.key for entry, _ in states.values()}
+    added = [entry for entry in destinations(bundle) if entry.key not in known]
+    others = [(entry, DestinationFile(bundle, entry).load()) for entry in added]
+    for entry, state in [*states.values(), *others]:
         if state.confirmed < seq or refers(entry):
-            return name
+            return entry
         # One that was set aside has its only copy here.
-        if state.rejected and seq in DestinationFile(Bundle(run_dir), entry).seqs_set_aside():
-            return name
+        if state.rejected and seq in DestinationFile(bundle, entry).seqs_set_aside():
+            return entry
     return None
 
 
