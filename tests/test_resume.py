@@ -215,6 +215,8 @@ def test_a_checkpoint_that_is_kept_here_alone_is_found(tmp_path: Path) -> None:
         logger.save_model(Model(), name="best", step=10)
         logger.save_model(Model(), name="checkpoint", step=50, upload=False)
     with offline(tmp_path, id="one", resume=True) as logger:
-        found = logger.latest_checkpoint()
+        found, best = logger.latest_checkpoint(), logger.latest_checkpoint("best")
+        assert logger.latest_checkpoint("other") is None
     assert found is not None
-    assert (found.name, found.step) == ("checkpoint", 50)
+    assert best is not None
+    assert (found.name, found.step, best.step) == ("checkpoint", 50, 10)

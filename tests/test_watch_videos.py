@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from rl_logging import ExperimentLogger
 from rl_logging.media import ffmpeg
 from rl_logging.media.whole import is_whole
 from rl_logging.testing import RecordingLogger
+from rl_logging.videos import folder as video_folder
 from rl_logging.videos import watch as video_watch
 from rl_logging.videos.folder import VideoFolder
 from rl_logging.videos.watch import VideoWatch
@@ -207,6 +209,141 @@ def test_a_file_that_never_is_whole_is_told_at_the_end(
     assert "not logged, since still being written or damaged: a.mp4 in" in told
 
 
+def test_folders_are_waited_for_together_at_the_end(mp4: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        now[0] += seconds
+
+    logger = RecordingLogger()
+    for number in range(6):
+        logger.watch_videos(tmp_path / str(number))
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "a.mp4").write_bytes(mp4.read_bytes()[:100])
+    monkeypatch.setattr(video_watch, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
+    logger.finish()
+    assert video_watch.END_S <= sum(slept) < video_watch.END_S + 2 * video_watch.END_LOOK_S
+    assert len(logger.warnings) == 6
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
+def test_only_files_are_videos(logger: RecordingLogger, mp4: Path, tmp_path: Path) -> None:
+    watched = tmp_path / "v"
+    watched.mkdir()
+    folder = VideoFolder(watched)
+    os.mkfifo(watched / "pipe.mp4")
+    (watched / "device.mp4").symlink_to(os.devnull)
+    (watched / "folder.mp4").mkdir()
+    (watched / "link.mp4").symlink_to(mp4)
+    assert list(folder.listing()) == ["link.mp4"]
+    assert settled(folder) == [watched / "link.mp4"]
+
+
+class Held:
+    """Stands in for `is_whole`, and holds whoever asks it for one file until it is let go."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, file: str) -> None:
+        self.begun, self.go_on = threading.Event(), threading.Event()
+        self._file = file
+        monkeypatch.setattr(video_folder, "is_whole", self)
+
+    def __call__(self, path: Path) -> bool:
+        if path.name == self._file and not self.begun.is_set():
+            self.begun.set()
+            assert self.go_on.wait(BOUND_S)
+        return is_whole(path)
+
+
+def test_nobody_waits_for_a_file_that_the_thread_reads(
+    logger: RecordingLogger, mp4: Path, other: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = Held(monkeypatch, "large.mp4")
+    watch = VideoWatch.of(logger)
+    polled = watch.add(tmp_path / "v", poll=True)
+    hooked = watch.add(tmp_path / "w", poll=False)
+    for folder in (polled, hooked):
+        folder.path.mkdir()
+    shutil.copy(mp4, polled.path / "large.mp4")
+    assert held.begun.wait(BOUND_S)
+    for folder in (polled, hooked):  # another folder, and the very same one
+        before = folder.listing()
+        shutil.copy(other, folder.path / "mine.mp4")
+        in_time = threading.Thread(target=watch.look, args=(folder, before), daemon=True)
+        in_time.start()
+        in_time.join(BOUND_S)
+        assert not in_time.is_alive()
+    assert [caption for *_, caption in logged(logger)] == ["mine.mp4", "mine.mp4"]
+    held.go_on.set()
+    await_that(lambda: len(logger.videos) == 3)
+    logger.finish()
+    assert [caption for *_, caption in logged(logger)] == ["mine.mp4", "mine.mp4", "large.mp4"]
+    assert not logger.warnings
+
+
+def test_the_end_waits_for_a_video_that_the_thread_is_copying(
+    mp4: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(video_watch, "END_S", 0.0)
+    logger = RecordingLogger()
+    copying, go_on = threading.Event(), threading.Event()
+    log_video = logger.log_video
+
+    def slow(*args: object, **keywords: object) -> None:
+        copying.set()
+        assert go_on.wait(BOUND_S)
+        log_video(*args, **keywords)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(logger, "log_video", slow)
+    logger.watch_videos(tmp_path / "v")
+    (tmp_path / "v").mkdir()
+    shutil.copy(mp4, tmp_path / "v" / "a.mp4")
+    assert copying.wait(BOUND_S)
+    sleep = time.sleep
+
+    def let_go(seconds: float) -> None:
+        go_on.set()  # the end waits: now the copy may be done
+        sleep(seconds)
+
+    monkeypatch.setattr(video_watch, "time", SimpleNamespace(monotonic=time.monotonic, sleep=let_go))
+    logger.finish()
+    assert logged(logger) == [("videos/a", 0, "a.mp4")]
+    assert not logger.warnings
+
+
+def test_what_the_thread_only_reads_at_the_end_is_logged_by_the_end(
+    mp4: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = Held(monkeypatch, "a.mp4")
+    logger = RecordingLogger()
+    logger.watch_videos(tmp_path / "v")
+    (tmp_path / "v").mkdir()
+    shutil.copy(mp4, tmp_path / "v" / "a.mp4")
+    assert held.begun.wait(BOUND_S)
+    sleep = time.sleep
+
+    def let_go(seconds: float) -> None:
+        held.go_on.set()
+        sleep(seconds)
+
+    monkeypatch.setattr(video_watch, "time", SimpleNamespace(monotonic=time.monotonic, sleep=let_go))
+    logger.finish()
+    assert logged(logger) == [("videos/a", 0, "a.mp4")]
+    assert not logger.warnings
+
+
+def test_a_look_within_a_look_takes_over(mp4: Path, tmp_path: Path) -> None:
+    folder = VideoFolder(tmp_path)
+    target = shutil.copy(mp4, tmp_path / "a.mp4")
+    outer = folder.new({})
+    assert next(outer) == target  # and a signal handler finishes the run before it is logged
+    assert folder.look({}) == [target]
+    assert list(outer) == []
+    assert settled(folder) == [] == folder.unsettled
+    assert not folder.busy
+
+
 @pytest.mark.parametrize(
     ("file", "name"),
     [
@@ -247,7 +384,7 @@ def test_a_forked_child_looks_for_nothing(logger: RecordingLogger, mp4: Path, tm
     watch = VideoWatch.of(logger)
     folder = watch.add(tmp_path, poll=False)
     shutil.copy(mp4, tmp_path / "a.mp4")
-    with watch._lock:  # as another thread might hold it at that moment
+    with watch._lock, folder._lock:  # as another thread might hold it at that moment
         child = os.fork()
         if child == 0:
             try:

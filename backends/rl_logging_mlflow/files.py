@@ -98,7 +98,8 @@ class FilesWriter:
         """Sends ``videos/<name>/step_<n>.mp4``."""
         path = materialize(self._run_dir, record)
         step = int(record.step or 0)
-        folder = f"videos/{self._stored(record.name, self._folders)}"
+        # Frameworks' recorders call theirs `videos/…` already, for W&B's sake.
+        folder = f"videos/{self._stored(record.name, self._folders).removeprefix('videos/')}"
         self._artifacts.put_file(path, self._memory.claim(f"{folder}/step_{step}", path.suffix, record.seq))
         self._caption(record.caption, folder, step, record.seq)
 

@@ -70,15 +70,20 @@ class RunLifetime:
         """Whether this goes on with a run that was there already."""
         return self._resumed
 
-    def latest_checkpoint(self) -> SavedModel | None:
+    def latest_checkpoint(self, name: str | None = None) -> SavedModel | None:
         """Returns the model of the run that was saved last and is still in the run directory; None where there is none.
+
+        Args:
+            name: Only of this name: ``checkpoint`` for those of stable-baselines3's callback, which hold what the
+                last best model may lack, such as the replay buffer. None: whatever was saved last.
 
         After a crash, go on from it: `rl_logging.adapters.stable_baselines3.load_checkpoint` gives the model back.
         """
         run = self._last_run
         if not isinstance(run, JournaledRun):
             return None
-        models = self._look_up("latest_checkpoint", resuming.saved_models, run.bundle)
+        models = self._look_up("latest_checkpoint", resuming.saved_models, run.bundle) or []
+        models = [model for model in models if name in (None, model.name)]
         if not models:
             return None
         latest = models[-1]

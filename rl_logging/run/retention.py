@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from rl_logging.bundle import Bundle, SinkEntry
+from rl_logging.bundle import Bundle, SinkEntry, resuming
 from rl_logging.bundle.destination import DestinationFile, DestinationState, destinations
+from rl_logging.run.saved_model import SavedModel
 
 WarnOnce = Callable[[str, str], None]
 
@@ -30,12 +31,13 @@ class LocalCopies:
     Args:
         discard: Deletes a version's folder if no store needs it, and returns whether it is gone.
         keep_last: How many stay; None: all.
+        earlier: The versions that are there already, oldest first.
     """
 
-    def __init__(self, discard: Callable[[Any], bool], keep_last: int | None) -> None:
+    def __init__(self, discard: Callable[[Any], bool], keep_last: int | None, earlier: Iterable[Saved] = ()) -> None:
         self._discard = discard
         self._keep_last = keep_last
-        self._kept: list[Saved] = []
+        self._kept = list(earlier)
 
     def add(self, saved: Saved | None) -> None:
         """Takes up a new version (None: it could not be saved), and deletes what is beyond the number."""
@@ -49,6 +51,27 @@ class LocalCopies:
             return
         surplus, last = self._kept[: -self._keep_last], self._kept[-self._keep_last :]
         self._kept = [saved for saved in surplus if not self._discard(saved)] + last
+
+
+def earlier_versions(logger: Any, name: str) -> list[SavedModel]:
+    """Returns the versions of a model that the earlier parts of a resumed run have left, oldest first. Never raises.
+
+    Args:
+        logger: The `rl_logging.ExperimentLogger`.
+        name: The model's name.
+    """
+    if not logger.resumed:
+        return []
+    try:
+        bundle = Bundle(logger.run_dir)
+        return [
+            SavedModel(name=name, path=bundle.resolve(model.path), step=model.step or 0, seq=model.seq or None)
+            for model in resuming.saved_models(bundle)
+            if model.name == name
+        ]
+    except Exception as error:
+        logger.warn_once(f"earlier models {name}", f"keep_last: the earlier versions of '{name}' stay: {error}")
+        return []
 
 
 def owed_to(states: Mapping[str, tuple[SinkEntry, DestinationState]], run_dir: Path, seq: int) -> SinkEntry | None:

@@ -13,6 +13,7 @@ from rl_logging.videos.folder import Listing, VideoFolder
 LOOK_S: Final = 1.0
 END_S: Final = 2.0
 END_LOOK_S: Final = 0.2
+END_COPY_S: Final = 20.0
 
 _ATTRIBUTE: Final = "_video_watch"
 
@@ -31,7 +32,7 @@ class VideoWatch:
         self._logger = logger
         self._folders: dict[str, VideoFolder] = {}
         self._polled: list[VideoFolder] = []
-        # Reentrant: a signal handler may finish the run in the middle of a look.
+        # For the list of folders alone. Reentrant: a signal handler may finish the run in the middle of `add`.
         self._lock = threading.RLock()
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
@@ -71,36 +72,56 @@ class VideoWatch:
 
     def look(self, folder: VideoFolder, before: Listing | None = None) -> None:
         """Logs what is new and whole in `folder`; see `VideoFolder.look`. Never raises."""
-        if os.getpid() != self._pid:  # a fork's copy of the lock may be held for ever
-            return
-        try:
-            with self._lock:
-                for path in folder.look(before):
-                    self._logger.log_video(folder.name_of(path), path, step=self._logger.step, caption=path.name)
-        except Exception as error:
-            self._logger.warn_once(f"videos {folder.path}", f"the videos in {folder.path} cannot be read: {error}")
+        self._look(folder, before)
 
     def finish(self) -> None:
-        """Looks a last time, and stops. Idempotent."""
+        """Looks a last time, and stops. Idempotent.
+
+        It waits `END_S` at most, for all folders together, until what is new is seen not to change any more; and
+        `END_COPY_S` for a video that another thread is just copying.
+        """
         if not self.active:
             return
         self._stopped.set()
         if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(END_S)
-        for folder in self._folders.values():
-            self._look_last(folder)
+            self._thread.join(END_LOOK_S)  # it gives back what it only reads
+        folders = list(self._folders.values())
+        for folder in folders:
+            self._look(folder)
+        begun = time.monotonic()
+        while waiting := _to_wait_for(folders, time.monotonic() - begun):
+            time.sleep(END_LOOK_S)
+            for folder in waiting:
+                self._look(folder)
+        for folder in folders:
+            if folder.unsettled:  # what the thread gave back last
+                self._look(folder)
+            self._tell_of_rest(folder)
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(END_LOOK_S)
 
-    def _look_last(self, folder: VideoFolder) -> None:
-        until = time.monotonic() + END_S
-        self.look(folder)
-        while folder.unsettled and time.monotonic() < until:
-            time.sleep(END_LOOK_S)  # only what does not change any more is whole
-            self.look(folder)
+    def _look(self, folder: VideoFolder, before: Listing | None = None, *, polls: bool = False) -> None:
+        if os.getpid() != self._pid:  # a fork's copy of a lock may be held for ever
+            return
+        stopped = self._stopped.is_set if polls else _never
+        try:
+            # Only the thread takes the time to read a large video twice.
+            for path in folder.new(before, compare=polls, stopped=stopped):
+                self._logger.log_video(folder.name_of(path), path, step=self._logger.step, caption=path.name)
+        except Exception as error:
+            self._logger.warn_once(f"videos {folder.path}", f"the videos in {folder.path} cannot be read: {error}")
+
+    def _tell_of_rest(self, folder: VideoFolder) -> None:
         if folder.unsettled:
             self._logger.warn_once(
                 f"videos unsettled {folder.path}",
                 f"not logged, since still being written or damaged: {', '.join(folder.unsettled)} in {folder.path}; "
                 "close the environment before the run is finished",
+            )
+        elif folder.busy:
+            self._logger.warn_once(
+                f"videos busy {folder.path}",
+                f"perhaps not logged, since after {END_COPY_S:g} s it was still being copied: a video in {folder.path}",
             )
         elif folder in self._polled and not folder.path.is_dir():
             self._logger.warn_once(f"videos missing {folder.path}", f"watch_videos: there was no folder {folder.path}")
@@ -113,4 +134,16 @@ class VideoWatch:
     def _poll(self) -> None:
         while not self._stopped.wait(LOOK_S):
             for folder in list(self._polled):
-                self.look(folder)
+                self._look(folder, polls=True)
+
+
+def _to_wait_for(folders: list[VideoFolder], waited_s: float) -> list[VideoFolder]:
+    return [
+        folder
+        for folder in folders
+        if (folder.unsettled and waited_s < END_S) or (folder.busy and waited_s < END_COPY_S)
+    ]
+
+
+def _never() -> bool:
+    return False

@@ -19,7 +19,7 @@ from stable_baselines3.common.callbacks import BaseCallback, CallbackList, EvalC
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import DISABLED, Figure, HParam, Image, KVWriter, Logger, Video, configure
 
-from rl_logging.adapters.stable_baselines3 import MetricsCallback, make_callbacks
+from rl_logging.adapters.stable_baselines3 import MetricsCallback, make_callbacks, training
 from rl_logging.adapters.stable_baselines3.names import clean, name_table
 from rl_logging.adapters.stable_baselines3.progress import Episodes as EpisodeFigures
 from tests.support.adapter_logger import AdapterLogger
@@ -917,6 +917,32 @@ def test_each_episode_is_a_point_and_those_of_one_step_are_one(interval: str | i
     assert step == (900 if interval == "step" else 1000)
     assert deviation == pytest.approx(np.std([*range(50)] * 2))
     assert logger.points("episode_length_std")[-1] == (step, 0.0)
+
+
+@pytest.mark.parametrize(("second_s", "at_once"), [(2.0, True), (0.001, False)])
+def test_no_episode_waits_for_long_in_memory(second_s: float, at_once: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Looking(BaseCallback):
+        ended = 0
+
+        def _on_step(self) -> bool:
+            self.ended += any("episode" in info for info in self.locals["infos"])
+            if self.ended:
+                waiting.add(self.ended - len(logger.points("episode_reward")))
+            return True
+
+    now, waiting = [0.0], set[int]()
+
+    def monotonic() -> float:
+        now[0] += second_s
+        return now[0]
+
+    monkeypatch.setattr(training, "monotonic", monotonic)
+    logger = AdapterLogger()
+    looking = Looking()
+    ppo(n_steps=256).learn(512, callback=[*make_callbacks(logger), looking])
+    assert looking.ended > 10
+    assert (waiting == {0}) is at_once
+    assert len(logger.points("episode_reward")) == looking.ended
 
 
 def test_episodes_that_end_between_two_steps_are_averaged_one_by_one() -> None:

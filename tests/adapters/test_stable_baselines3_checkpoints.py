@@ -24,12 +24,13 @@ from tests.support import wandb_file
 from tests.support.sb3_callbacks import cartpoles, dqn, open_run, ppo, saved_models, small
 
 
-def file_run(folder: Path) -> ExperimentLogger:
+def file_run(folder: Path, **keywords: Any) -> ExperimentLogger:
     """Opens a run that a thread delivers to a file; while ``hold`` is there, nothing is confirmed."""
     options = {"factory": "rl_logging.testing.files:make", "path": str(folder / "store.jsonl")}
     options["hold_while"] = str(folder / "hold")
     config = {"rl_logging": {"finish_timeout_s": 20}}
-    return ExperimentLogger(config, dir=folder / "runs", delivery="thread", sinks={"file": options}, quiet=True)
+    keywords = {"dir": folder / "runs", "delivery": "thread", "sinks": {"file": options}, "quiet": True, **keywords}
+    return ExperimentLogger(config, **keywords)
 
 
 def stored(folder: Path) -> list[dict[str, Any]]:
@@ -75,6 +76,27 @@ def test_the_last_few_stay_once_the_store_has_them(tmp_path: Path) -> None:
     assert [row["step"] for row in stored(tmp_path)] == [32, 64, 96, 128, 128, 160, 192, 192]
     files = tmp_path / "store.jsonl.files"
     assert len(list(files.rglob("model.zip"))) == 8
+
+
+def test_the_last_few_of_a_resumed_run_are_those_of_all_its_parts(tmp_path: Path) -> None:
+    for part in range(1, 4):
+        with file_run(tmp_path, id="job", resume="auto") as logger:
+            upload = "none" if part == 2 else "all"
+            model = ppo()
+            model.num_timesteps = 64 * (part - 1)  # as a checkpoint that is loaded has it
+            callback = CheckpointCallback(logger, every_steps=64, keep_last=2, upload=upload)
+            model.learn(64, callback=callback, reset_num_timesteps=False)
+            logger.save_model({"weight": torch.zeros(1)}, "other", step=part)
+        assert len(folders(logger)) == 2
+    assert folders(logger) == ["step_192", "step_192.2"]
+    assert len(folders(logger, "other")) == 3, "what has another name is not the callback's"
+
+
+def test_without_a_number_a_resumed_run_keeps_all(tmp_path: Path) -> None:
+    for _ in range(2):
+        with file_run(tmp_path, id="job", resume="auto") as logger:
+            ppo().learn(64, callback=CheckpointCallback(logger, every_steps=64))
+    assert len(folders(logger)) == 4
 
 
 def test_what_is_never_delivered_stays(tmp_path: Path) -> None:

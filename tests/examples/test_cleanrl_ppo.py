@@ -96,5 +96,5 @@ def test_the_hyperparameters_and_the_videos_are_there(client: MlflowClient, run:
     assert "|learning_rate|0.001|" in text
     recorded = sorted(path.name for path in folder.glob("videos/*/*.mp4"))
     assert "rl-video-episode-0.mp4" in recorded
-    logged = [entry.path for entry in client.list_artifacts(run.info.run_id, "videos/videos/rl-video")]
+    logged = [entry.path for entry in client.list_artifacts(run.info.run_id, "videos/rl-video")]
     assert len(logged) == len(recorded)

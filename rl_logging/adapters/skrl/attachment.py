@@ -178,7 +178,9 @@ def _agents(source: Any) -> list[tuple[Any, int | None]]:
         if hasattr(candidate, "tracking_data"):
             return [(candidate, None)]
     unfit = next((it for it in (getattr(source, "agent", None), agents) if it), source)
+    of_sb3 = any(cls.__module__.startswith("stable_baselines3.") for cls in type(unfit).__mro__)
     raise AttributeError(
         "Agent must have 'tracking_data' attribute for MLflow metric logging. "
         f"Agent type {type(unfit).__name__} does not support metric tracking."
+        + (" stable-baselines3 is logged by model.learn(..., callback=logger.get_callbacks())." if of_sb3 else "")
     )

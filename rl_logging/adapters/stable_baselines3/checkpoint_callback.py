@@ -6,7 +6,7 @@ from typing import Any
 
 from rl_logging.adapters.stable_baselines3.experiment_callback import EverySteps, ExperimentCallback, checked
 from rl_logging.run.models import StableBaselines3Model
-from rl_logging.run.retention import LocalCopies
+from rl_logging.run.retention import LocalCopies, earlier_versions
 from rl_logging.settings.callbacks import CheckpointSettings
 
 
@@ -58,7 +58,8 @@ class CheckpointCallback(ExperimentCallback):
         self.settings = checked(CheckpointSettings, type(self).__name__, given, others)
         self.name = name
         self._every = EverySteps(self.settings.every_steps)
-        self._copies = LocalCopies(experiment.discard_model, self.settings.keep_last)
+        earlier = () if self.settings.keep_last is None else earlier_versions(experiment, name)
+        self._copies = LocalCopies(experiment.discard_model, self.settings.keep_last, earlier)
         self._training = False
         self._at = 0
         experiment.on_finish(self._finish)

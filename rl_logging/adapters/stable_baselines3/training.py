@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from time import monotonic
 from typing import Any, Final
 
 from stable_baselines3.common.logger import DISABLED
@@ -28,6 +29,7 @@ from rl_logging.adapters.videos import watch_env
 from rl_logging.extraction.intervals import Interval
 
 _ENDED_MOST: Final = 100
+_ENDED_S: Final = 1.0
 
 
 class Training:
@@ -61,6 +63,7 @@ class Training:
         self._told_at: int | None = None
         self._touched: set[str] = set()
         self._ended: list[tuple[int, dict[str, float]]] = []
+        self._wrote_ended_at = monotonic()
         self._evaluates = evaluates_candidates(model)
         self._episodes = Episodes(model)
         self._progress = Progress(model)
@@ -262,17 +265,19 @@ class Training:
 
         At other intervals they wait in the window, as everything does. Here they are logged many at a time, each at
         its own step: one by one between two steps, when nothing of ours is in the processor's caches, a record costs
-        several times as much.
+        several times as much. But none waits where the last ones were written a second ago: what waits is lost with
+        the process.
         """
         if self._follows:
             self._ended.append((self._run_step(self._at), self._episodes.drain()))
-            if len(self._ended) >= _ENDED_MOST:
+            if len(self._ended) >= _ENDED_MOST or monotonic() - self._wrote_ended_at > _ENDED_S:
                 self._log_ended()
 
     def _log_ended(self) -> None:
         ended, self._ended = self._ended, []
         for step, values in ended:
             self._pipeline.log(values, step)
+        self._wrote_ended_at = monotonic()
 
     def _last_figures(self) -> dict[str, float]:
         figures = {**self._progress.figures(), **self._new_episodes()}

@@ -194,7 +194,9 @@ def _leave(logger: ExperimentLogger, plan: Plan, log_dir: Path, tags: list[str],
     written = [path for path in checkpoints.rglob("*") if path.is_file()] if checkpoints.is_dir() else []
     if written:
         logger.log_artifact(checkpoints, name=CHECKPOINTS, type="model")
-        latest = max(written, key=lambda path: path.stat().st_mtime_ns)
+        # The best one so far is written again and again, with what was best earlier.
+        newest = [path for path in written if not path.name.startswith("best_")] or written
+        latest = max(newest, key=lambda path: path.stat().st_mtime_ns)
         run_id = logger.run_id("mlflow", timeout=RUN_ID_S)
         root = f"runs:/{run_id}/{CHECKPOINTS}" if run_id is not None else CHECKPOINTS
         late |= {
