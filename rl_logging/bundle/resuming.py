@@ -82,8 +82,12 @@ def saved_models(bundle: Bundle) -> list[Model]:
     """
     recorded = {record.path: record for record in _records(bundle)}
     kept = {model.path: model for model in _on_disk(bundle)}
-    found = {path: recorded.get(path, model) for path, model in kept.items()}
-    return sorted(found.values(), key=lambda model: (model.time, model.seq))
+    found = []
+    for path, model in kept.items():
+        record = recorded.get(path)
+        # A folder's name may be taken again once a version was deleted: the older record is not of this one then.
+        found.append(record if record is not None and record.time >= model.time - 1.0 else model)
+    return sorted(found, key=lambda model: (model.time, model.seq))
 
 
 def _records(bundle: Bundle) -> Iterator[Model]:

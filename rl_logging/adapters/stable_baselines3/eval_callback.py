@@ -28,7 +28,7 @@ from rl_logging.adapters.stable_baselines3.experiment_callback import EverySteps
 from rl_logging.adapters.stable_baselines3.isolation import OwnRandomness, own_seed, preserved
 from rl_logging.extraction.names import NameTable
 from rl_logging.run.models import METADATA, StableBaselines3Model
-from rl_logging.run.retention import LocalCopies
+from rl_logging.run.retention import LocalCopies, earlier_versions
 from rl_logging.settings.callbacks import EvalSettings
 
 _NAME: Final = "best"
@@ -111,7 +111,8 @@ class EvalCallback(ExperimentCallback):
         self._children = {"best": callback_on_new_best, "after": callback_after_eval}
         self._every = EverySteps(self.settings.every_steps)
         self._pipeline = experiment.pipeline(NameTable({}))
-        self._copies = LocalCopies(experiment.discard_model, self.settings.keep_last)
+        earlier = () if self.settings.keep_last is None else earlier_versions(experiment, _NAME)
+        self._copies = LocalCopies(experiment.discard_model, self.settings.keep_last, earlier)
         self._randomness: OwnRandomness | None = None
         experiment.on_finish(self._copies.prune, last=True)
         if self._own:
