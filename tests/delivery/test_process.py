@@ -18,8 +18,10 @@ from rl_logging.bundle import Bundle
 from rl_logging.bundle.destination import states
 from rl_logging.launch import child
 from rl_logging.launch.child import DeliveryProcess
+from rl_logging.messages import Left
 from rl_logging.processes import started_at, wait_for_end
 from rl_logging.testing.files import FileStore
+from tests.support.bundles import make_bundle
 
 
 def sink(path: Path, **options: Any) -> dict[str, Any]:
@@ -427,3 +429,33 @@ while True:
     )
     assert ran.returncode == 7, ran.stderr
     assert await_delivery(tmp_path).status() == "killed"
+
+
+class Part:
+    """Stands for a run's delivery, so that the order of what the process says can be chosen."""
+
+    patience_s = 1.0
+    system_metrics_s = None
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle = bundle
+        self.has_left = False
+
+    def left(self) -> None:
+        self.has_left = True
+
+
+def test_the_last_word_of_a_run_s_first_part_does_not_end_the_second(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DeliveryProcess, "_start", lambda self: None)  # no process: its words come from here
+    bundle = make_bundle(tmp_path)
+    process = DeliveryProcess({}, tmp_path)
+    first, second = Part(bundle), Part(bundle)
+    process.serve(first)  # type: ignore[arg-type]
+    process.serve(second)  # type: ignore[arg-type]
+    assert first.has_left
+    process._hear(Left(str(bundle.path), part=0))
+    assert not second.has_left
+    process._hear(Left(str(bundle.path), part=1))
+    assert second.has_left
