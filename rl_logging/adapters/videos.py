@@ -18,10 +18,11 @@ from rl_logging.videos.watch import VideoWatch
 CLOSING: Final = ("stop_recording", "_stop_recording", "close_video_recorder")
 """What ends a recording: Gymnasium 1.x, stable-baselines3, Gymnasium 0.x."""
 
+_FOLDER: Final = "video_folder"
 _INNER: Final = ("env", "venv", "_env", "envs")
 
 
-def watch_env(logger: Any, env: Any) -> None:
+def watch_env(logger: Any, env: Any, *, prefix: str = "") -> None:
     """Has every video that a recorder around `env` writes logged, with the step at which its file closed.
 
     Recorders in worker processes are found too where the environment lets them be asked for; their folder is then
@@ -30,12 +31,13 @@ def watch_env(logger: Any, env: Any) -> None:
     Args:
         logger: The `rl_logging.ExperimentLogger`.
         env: The environment, wrapped or not; None is none.
+        prefix: What stands before the videos' names, such as ``eval/``.
     """
     try:
         for recorder in recorders(env):
-            _watch(logger, recorder)
-        for folder in _folders_of_workers(env):
-            VideoWatch.of(logger).add(folder, poll=True)
+            _watch(logger, recorder, prefix)
+        for folder in _folders_of_workers(logger, env):
+            VideoWatch.of(logger).add(folder, poll=True, prefix=prefix)
     except Exception as error:
         logger.warn_once(
             "videos of the environment",
@@ -47,7 +49,7 @@ def watch_env(logger: Any, env: Any) -> None:
 def recorders(env: Any) -> Iterator[Any]:
     """Yields the video recorders in the chain of `env`, of this process."""
     for wrapper in _chain(env):
-        if isinstance(vars(wrapper).get("video_folder"), str) and _closing(wrapper) is not None:
+        if isinstance(vars(wrapper).get(_FOLDER), str) and _closing(wrapper) is not None:
             yield wrapper
 
 
@@ -116,7 +118,7 @@ def _plain(recorder: Any, method: str) -> Any:
     return getattr(type(recorder), method).__get__(recorder)
 
 
-def _watch(logger: Any, recorder: Any) -> None:
+def _watch(logger: Any, recorder: Any, prefix: str) -> None:
     watch = VideoWatch.of(logger)
     method = _closing(recorder)
     assert method is not None
@@ -125,7 +127,7 @@ def _watch(logger: Any, recorder: Any) -> None:
         if hook.watch is watch:
             return
         hook = hook.below
-    placed = ClosingHook(recorder, method, watch, watch.add(vars(recorder)["video_folder"], poll=False))
+    placed = ClosingHook(recorder, method, watch, watch.add(vars(recorder)[_FOLDER], poll=False, prefix=prefix))
     found = weakref.ref(placed)  # an environment that is gone before the run's end shall not be held until then
 
     def leave() -> None:
@@ -165,18 +167,36 @@ def _chain(env: Any) -> Iterator[Any]:
             left.extend(inner if isinstance(inner, (list, tuple)) else [inner])
 
 
-def _folders_of_workers(env: Any) -> Iterator[str]:
-    """Yields the folders of recorders in stable-baselines3's worker processes.
-
-    Gymnasium's `AsyncVectorEnv` ends a worker that is asked for what it has not, so it is asked for nothing.
-    """
-    module = sys.modules.get("stable_baselines3.common.vec_env.subproc_vec_env")
-    wrappers = getattr(sys.modules.get("gymnasium"), "wrappers", None)
-    if module is None or wrappers is None:
+def _folders_of_workers(logger: Any, env: Any) -> Iterator[str]:
+    """Yields the folders of recorders in the worker processes of vector environments that are idle."""
+    subproc = getattr(sys.modules.get("stable_baselines3.common.vec_env.subproc_vec_env"), "SubprocVecEnv", ())
+    gymnasium = sys.modules.get("gymnasium")
+    if gymnasium is None:
         return
     for wrapper in _chain(env):
-        if isinstance(wrapper, module.SubprocVecEnv) and not wrapper.waiting and not wrapper.closed:
-            recording = wrapper.env_is_wrapped(wrappers.RecordVideo)
+        if isinstance(wrapper, subproc) and not wrapper.waiting and not wrapper.closed:
+            recording = wrapper.env_is_wrapped(gymnasium.wrappers.RecordVideo)
             indices = [index for index, wrapped in enumerate(recording) if wrapped]
             if indices:
                 yield from sorted(set(wrapper.get_attr("video_folder", indices)))
+        elif isinstance(wrapper, gymnasium.vector.AsyncVectorEnv) and not wrapper.closed:
+            yield from _folders_of_async_workers(logger, wrapper)
+
+
+def _folders_of_async_workers(logger: Any, env: Any) -> Iterator[str]:
+    """Yields the folders of recorders in Gymnasium's worker processes.
+
+    They are all asked the same, and one that is asked for an attribute it has not ends. So they are asked whether they
+    have it, by a method that every environment has (Gymnasium 1.0); and for it only where all have.
+    """
+    if not hasattr(sys.modules["gymnasium"].Env, "has_wrapper_attr"):
+        return
+    has = env.call("has_wrapper_attr", _FOLDER)
+    if all(has):
+        yield from sorted({folder for folder in env.get_attr(_FOLDER) if isinstance(folder, str)})
+    elif any(has):
+        logger.warn_once(
+            "videos of workers",
+            f"{sum(map(bool, has))} of the {len(has)} worker processes of {type(env).__name__} have a video recorder, "
+            "whose folder cannot be asked for: logger.watch_videos(folder) logs its videos",
+        )

@@ -110,6 +110,15 @@ def main() -> None:
     num_iterations = max(1, args.total_timesteps // batch_size)
     run_name = f"{args.env_id}__{args.exp_name}__{args.seed}__{int(time.time())}"
 
+    # A finished environment shows its next episode's first observation at once, which older versions do anyway.
+    same_step = {"autoreset_mode": gym.vector.AutoresetMode.SAME_STEP} if hasattr(gym.vector, "AutoresetMode") else {}
+    envs = gym.vector.SyncVectorEnv([make_env(args, index, run_name) for index in range(args.num_envs)], **same_step)
+    if not isinstance(envs.single_action_space, gym.spaces.Discrete) or len(envs.single_observation_space.shape) != 1:
+        raise SystemExit(
+            f"--env-id {args.env_id}: this example needs discrete actions and a vector of observations, such as "
+            f"CartPole-v1 has; got {envs.single_action_space} and {envs.single_observation_space}"
+        )
+
     # Was: writer = SummaryWriter(f"runs/{run_name}")
     writer = ExperimentLogger({**vars(args), **stores(args.dir)}, name=run_name).summary_writer()
     writer.add_text(
@@ -124,9 +133,6 @@ def main() -> None:
     torch.manual_seed(args.seed)
     device = torch.device("cuda" if torch.cuda.is_available() and args.cuda else "cpu")
 
-    # A finished environment shows its next episode's first observation at once, which older versions do anyway.
-    same_step = {"autoreset_mode": gym.vector.AutoresetMode.SAME_STEP} if hasattr(gym.vector, "AutoresetMode") else {}
-    envs = gym.vector.SyncVectorEnv([make_env(args, index, run_name) for index in range(args.num_envs)], **same_step)
     agent = Agent(envs.single_observation_space.shape[0], int(envs.single_action_space.n)).to(device)
     optimizer = torch.optim.Adam(agent.parameters(), lr=args.learning_rate, eps=1e-5)
 

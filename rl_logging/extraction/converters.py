@@ -12,6 +12,9 @@ _PLAIN: Final = frozenset({float, int, bool})
 scalars: Final[set[type]] = {*_PLAIN}
 """Types of which `float` makes the number that is logged, as far as they are known; NumPy's come as they are met."""
 
+tensors: Final[set[type]] = set()
+"""Torch's own tensor types, as far as no converter is registered for them."""
+
 _converters: dict[type, Converter] = {}
 _known: dict[type, Converter | None] = {}
 
@@ -41,6 +44,7 @@ def register_converter(type: type, fn: Callable[[Any], object]) -> None:
     _converters[type] = fn
     _known.clear()
     scalars.intersection_update(_PLAIN)
+    tensors.clear()
 
 
 def converter_of(kind: type) -> Converter | None:

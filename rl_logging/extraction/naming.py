@@ -62,6 +62,7 @@ class Naming:
         self._owners: dict[str, str] = {}
         self._renames: dict[str, Rename] = {}
         self._origins: dict[str, Origin] = {}
+        self._aliased: set[str] = set()
 
     def wants(self, native: str) -> bool:
         """Returns whether any of a native metric may pass the filter, so that the conversion is worth its cost."""
@@ -94,8 +95,8 @@ class Naming:
     def of_canonical(self, name: str) -> str | None:
         """Returns what the adapter's own figure is logged as; None where the filter leaves it out."""
         prefix = EVALUATION if name.startswith(EVALUATION) else ""
-        alias = self._aliases.get(name)
-        if alias is None and prefix and (below := self._aliases.get(name.removeprefix(prefix))) is not None:
+        alias = self._alias_of(name)
+        if alias is None and prefix and (below := self._alias_of(name.removeprefix(prefix))) is not None:
             alias = prefix + below
         if not self._filter.allows(alias or name, name):
             return None
@@ -114,6 +115,10 @@ class Naming:
         """Returns where each metric that was logged so far comes from, by its name in the run."""
         return dict(self._origins)
 
+    def aliased(self) -> set[str]:
+        """Returns the names among the aliases that a metric was met of."""
+        return set(self._aliased)
+
     def _targets(self, name: str, own: str, factor: float, *, is_alias: bool) -> Iterator[tuple[str, float]]:
         under_native = self._names == "native" and not is_alias
         if not under_native:
@@ -128,11 +133,18 @@ class Naming:
 
     def _alias(self, native: str) -> Rename | None:
         """Returns the user's name for a metric: by its own name for its own value, else for the canonical one's."""
-        if native in self._aliases:
-            return Rename(self._aliases[native])
+        own = self._alias_of(native)
+        if own is not None:
+            return Rename(own)
         known = self._table.lookup(native)
-        alias = self._aliases.get(known.canonical)
+        alias = self._alias_of(known.canonical)
         return None if alias is None else Rename(alias, known.scale)
+
+    def _alias_of(self, name: str) -> str | None:
+        alias = self._aliases.get(name)
+        if alias is not None:
+            self._aliased.add(name)
+        return alias
 
     def _rename(self, native: str) -> Rename:
         known = self._renames.get(native)

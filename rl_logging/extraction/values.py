@@ -1,16 +1,14 @@
-"""From what people log to floats: `flatten` and what it is made of.
-
-Nothing here imports torch, JAX or pandas: a value is taken by what it can do (``__float__``, ``item``, ``__array__``,
-``detach``), and NumPy is imported when the first array comes.
-"""
+"""From what people log to floats: `flatten` and what it is made of."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, cast
 
-from rl_logging.extraction.converters import Converter, converter_of, scalars
+from rl_logging.extraction.converters import converter_of, scalars, tensors
+from rl_logging.extraction.figures import MAX_DEPTH, Spread, ValueConversionError, convert, converted_by, kind_of
+from rl_logging.extraction.on_device import OnDevice, on_device
 
 Warn = Callable[[str, str], None]
 """Called with a key, once per key of which the caller shows it, and a message."""
@@ -18,39 +16,20 @@ Warn = Callable[[str, str], None]
 Wanted = Callable[[str], bool]
 """Says of a name whether anything of it may be logged, so that its value is worth converting."""
 
-MAX_DEPTH: Final = 32
-"""Levels of nesting that are followed where the caller sets no other limit."""
-
 AGGREGATES: Final = ("mean", "std", "min", "max")
 """What a value of several elements becomes, as the last part of its name."""
 
-_ONLY_FLOATS: Final = {float}
-_ONLY_STRINGS: Final = {str}
-_TEXT: Final = (str, bytes, bytearray, memoryview)
-_PLAIN: Final = frozenset({float, int, bool})
-
-
-class Spread(NamedTuple):
-    """Aggregates of several elements; `std` is the population's, and a NaN among them makes all four NaN."""
-
-    mean: float
-    std: float
-    min: float
-    max: float
-
-
-class ValueConversionError(TypeError):
-    """A value cannot be a metric; the message says why.
-
-    Attributes:
-        key: Of what it is told once; None: of the metric's name.
-    """
-
-    key: str | None = None
+NAN: Final = float("nan")
+_SHALLOW: Final = 4
 
 
 def flatten(
-    metrics: Mapping[str, object], warn: Warn, *, max_depth: int | None = None, wanted: Wanted | None = None
+    metrics: Mapping[str, object],
+    warn: Warn,
+    *,
+    max_depth: int | None = None,
+    wanted: Wanted | None = None,
+    later: dict[str, Any] | None = None,
 ) -> dict[str, float]:
     """Returns names to floats.
 
@@ -64,33 +43,95 @@ def flatten(
         warn: Called with (key, message) for what is left out.
         max_depth: How many levels below the top are followed; None: `MAX_DEPTH`.
         wanted: Asked before a value is converted. Plain numbers are not asked about: they cost less than the question.
+        later: Gets, by name, the one-element tensor of each figure that is still on a CUDA device; what is returned
+            holds NaN in its place. None: the device is waited for.
 
     Raises:
         TypeError: `metrics` is no mapping.
     """
-    # The tests run in C: for the flat dict of scalars that nearly every call is, they cost less than a loop.
-    if type(metrics) is dict and {*map(type, metrics)} == _ONLY_STRINGS and "" not in metrics:
-        kinds = {*map(type, metrics.values())}
-        if kinds == _ONLY_FLOATS:
-            return metrics.copy()
-        if kinds <= scalars or _learn(kinds):
-            try:
-                return dict(zip(metrics, map(float, metrics.values()), strict=True))
-            except OverflowError:
-                pass  # an integer too large: told below, and the rest kept
+    quick = _flatten_quickly(metrics, max_depth) if type(metrics) is dict else None
+    if quick is not None:
+        return quick
     if not hasattr(metrics, "items"):
         raise TypeError(f"got a {type(metrics).__name__}, may be a mapping of names to values")
     flat: dict[str, float] = {}
-    for name, value in leaves(metrics, warn, max_depth=max_depth, wanted=wanted):
-        for key, figure in ((name, value),) if isinstance(value, float) else _named(name, value).items():
+    depth = MAX_DEPTH if max_depth is None else max_depth
+    for name, value in _leaves(metrics, "", warn, wanted, depth, [], defer=later is not None):
+        if type(value) is float:
+            if name in flat:
+                _tell_twice(name, warn, later)
+            flat[name] = value
+            continue
+        for key, figure in _named(name, value).items():
             if key in flat:
-                warn(key, f"metric '{key}': given twice in one call, in different spellings: the later one was kept")
+                _tell_twice(key, warn, later)
+            if later is not None and type(figure) is not float:
+                later[key], figure = figure, NAN
             flat[key] = figure
     return flat
 
 
+def _flatten_quickly(metrics: dict[Any, Any], max_depth: int | None) -> dict[str, float] | None:
+    """Returns what nearly every call is, a dict of scalars, as floats; None for what takes a closer look."""
+    # The tests run in C: they cost less than a loop.
+    kinds = [*map(type, metrics.values())]
+    try:
+        "".join(metrics)  # whether all names are strings
+        if "" in metrics:
+            return None
+        if kinds.count(float) == len(kinds):
+            return metrics.copy()
+        different = {*kinds}
+        if different <= scalars or (not different <= tensors and _learn(different)):
+            return dict(zip(metrics, map(float, metrics.values()), strict=True))
+        if different <= tensors:
+            # One of several elements is not tried: what torch raises then costs as much as to log it.
+            found = [tensor.item() for tensor in metrics.values() if tensor.is_cpu and tensor.numel() == 1]
+            return dict(zip(metrics, map(float, found), strict=True)) if len(found) == len(kinds) else None
+        if dict in different:
+            flat: dict[str, float] = {}
+            count = _flatten_shallow(metrics, "", flat, _SHALLOW if max_depth is None else min(max_depth, _SHALLOW))
+            return flat if count == len(flat) else None
+    except (TypeError, ValueError, OverflowError):
+        pass  # an integer too large, a complex tensor: what is wrong with it, the closer look tells
+    return None
+
+
+def _flatten_shallow(metrics: dict[Any, Any], prefix: str, flat: dict[str, float], depth: int) -> int:
+    """Adds the scalars of a dict, and of dicts in it, to `flat`, and returns their number.
+
+    Raises:
+        ValueError: There is something else in it.
+    """
+    count = 0
+    for name, value in metrics.items():
+        kind = type(value)
+        if kind in scalars and name:
+            flat[prefix + name] = float(value)
+            count += 1
+        elif kind is dict and name and depth > 0:
+            count += _flatten_shallow(value, f"{prefix}{name}/", flat, depth - 1)
+        else:
+            raise ValueError(name)
+    return count
+
+
+def _tell_twice(name: str, warn: Warn, later: dict[str, Any] | None) -> None:
+    warn(name, f"metric '{name}': given twice in one call, in different spellings: the later one was kept")
+    if later is not None:
+        later.pop(name, None)
+
+
 def _learn(kinds: set[type]) -> bool:
-    """Whether all of `kinds` are scalars that `float` converts; NumPy's are remembered from then on."""
+    """Whether all of `kinds` are scalars that `float` converts; NumPy's are remembered from then on, as torch's types.
+
+    A type that has a converter is none of them.
+    """
+    torch = sys.modules.get("torch")
+    if torch is not None and not tensors:
+        # A torch that is being imported by another thread may not have them yet.
+        found = (getattr(torch, "Tensor", None), getattr(getattr(torch, "nn", None), "Parameter", None))
+        tensors.update(kind for kind in found if kind is not None and converter_of(kind) is None)
     numpy = sys.modules.get("numpy")
     if numpy is None:
         return False
@@ -106,7 +147,8 @@ def leaves(
     metrics: Mapping[str, object], warn: Warn, *, max_depth: int | None = None, wanted: Wanted | None = None
 ) -> Iterator[tuple[str, float | Spread]]:
     """Yields each name with its float, or with the aggregates of its elements; arguments as in `flatten`."""
-    return _leaves(metrics, "", warn, wanted, MAX_DEPTH if max_depth is None else max_depth, [])
+    depth = MAX_DEPTH if max_depth is None else max_depth
+    return cast("Iterator[tuple[str, float | Spread]]", _leaves(metrics, "", warn, wanted, depth, [], defer=False))
 
 
 def aggregate(name: str, array_like: object) -> dict[str, float]:
@@ -122,33 +164,29 @@ def aggregate(name: str, array_like: object) -> dict[str, float]:
     value = convert(array_like)
     if value is None:
         return {}
-    return {name: value} if isinstance(value, float) else _named(name, value)
+    return _named(name, value)
 
 
-def convert(value: object) -> float | Spread | None:
-    """Returns the float that `value` is, or the aggregates of its elements; None where it has none.
-
-    Raises:
-        ValueConversionError: It is no number and its elements are none.
-    """
-    try:
-        return _convert(value)
-    except ValueConversionError:
-        raise
-    except OverflowError:
-        raise ValueConversionError("too large for a float") from None
-    except Exception as error:
-        # What a foreign object's conversion raises is its own affair, and never the training's.
-        raise ValueConversionError(f"{type(error).__name__}: {error}") from error
-
-
-def _named(name: str, spread: Spread) -> dict[str, float]:
-    return {f"{name}/{part}": figure for part, figure in zip(AGGREGATES, spread, strict=True)}
+def _named(name: str, value: float | Spread | OnDevice) -> dict[str, Any]:
+    """Returns names to figures, which are tensors where they are still on a device."""
+    if isinstance(value, float):
+        return {name: value}
+    figures = value.figures if isinstance(value, OnDevice) else value
+    if len(figures) == 1:
+        return {name: figures[0]}
+    return {f"{name}/{part}": figure for part, figure in zip(AGGREGATES, figures, strict=True)}
 
 
 def _leaves(
-    metrics: Mapping[Any, Any], prefix: str, warn: Warn, wanted: Wanted | None, depth: int, above: list[int]
-) -> Iterator[tuple[str, float | Spread]]:
+    metrics: Mapping[Any, Any],
+    prefix: str,
+    warn: Warn,
+    wanted: Wanted | None,
+    depth: int,
+    above: list[int],
+    *,
+    defer: bool,
+) -> Iterator[tuple[str, float | Spread | OnDevice]]:
     above = [*above, id(metrics)]
     for key, value in metrics.items():
         own = key if type(key) is str else str(key)
@@ -164,7 +202,7 @@ def _leaves(
         try:
             converter = converter_of(type(value))
             if converter is not None:
-                value = _by(converter, value)
+                value = converted_by(converter, value)
                 if value is None:
                     continue
             if isinstance(value, Mapping):
@@ -174,11 +212,12 @@ def _leaves(
                     limit = "rl_logging.max_depth says how far nested mappings are followed"
                     warn(name, f"metric '{name}': a {_kind(value)} nested too deeply ({limit}): skipped")
                 else:
-                    yield from _leaves(value, f"{name}/", warn, wanted, depth - 1, above)
+                    yield from _leaves(value, f"{name}/", warn, wanted, depth - 1, above, defer=defer)
                 continue
             if wanted is not None and not wanted(name):
                 continue
-            converted = convert(value)
+            placed = on_device(value) if defer else None
+            converted = convert(value) if placed is None else placed
         except ValueConversionError as error:
             warn(error.key or name, f"metric '{name}': a {_kind(value)} is not a metric ({error}): skipped")
             continue
@@ -188,131 +227,7 @@ def _leaves(
             yield name, converted
 
 
-def _by(converter: Converter, value: object) -> object:
-    """Returns what the user's converter makes of `value`.
-
-    Raises:
-        ValueConversionError: It raises.
-    """
-    try:
-        return converter(value)
-    except Exception as error:
-        told = ValueConversionError(f"the converter registered for it raised {type(error).__name__}: {error}")
-        told.key = f"converter {_kind_of(type(value))}"
-        raise told from error
-
-
 def _kind(value: object) -> str:
-    name = _kind_of(type(value))
+    name = kind_of(type(value))
     shape = getattr(value, "shape", None)
     return f"{name} of shape {tuple(shape)}" if isinstance(shape, tuple) else name
-
-
-def _kind_of(kind: type) -> str:
-    return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-
-
-def _convert(value: Any) -> float | Spread | None:
-    if isinstance(value, (float, int)):  # with them bool and np.float64
-        return float(value)
-    if isinstance(value, (*_TEXT, type)):
-        raise ValueConversionError("not a number")
-    if hasattr(value, "detach"):
-        return _of_tensor(value.detach())
-    if getattr(value, "shape", None) == () and hasattr(value, "item"):
-        return _of_item(value.item())
-    if hasattr(value, "__array__"):
-        return _of_array(_array(value))
-    if isinstance(value, Sequence):
-        return _of_array(_elements(value, MAX_DEPTH))
-    if isinstance(value, Set):
-        return _of_array(_elements(list(value), MAX_DEPTH))
-    if hasattr(value, "__float__"):
-        return float(value)
-    if hasattr(value, "item"):
-        return _of_item(value.item())
-    raise ValueConversionError("no number, array or sequence")
-
-
-def _of_item(item: Any) -> float:
-    if isinstance(item, (complex, *_TEXT)) or not hasattr(item, "__float__"):
-        raise ValueConversionError(f"its value is a {type(item).__name__}")
-    return float(item)
-
-
-def _of_tensor(tensor: Any) -> float | Spread | None:
-    """Returns what a detached torch tensor, or what behaves like one, holds."""
-    count = tensor.numel()
-    if count == 0:
-        return None
-    if count == 1:
-        return _of_item(tensor.item())
-    if tensor.is_complex():
-        raise ValueConversionError("its elements are complex")
-    if getattr(tensor.device, "type", "cpu") == "cpu":
-        return _of_array(tensor.double().numpy())
-    # Four figures cross over in one copy, not all elements; not every device knows float64.
-    values = tensor.float()
-    stack = sys.modules["torch"].stack
-    return Spread(*stack([values.mean(), values.std(unbiased=False), values.min(), values.max()]).tolist())
-
-
-def _of_array(array: Any) -> float | Spread | None:
-    """Returns what an array of float64 holds."""
-    import numpy as np
-
-    if array.size == 0:
-        return None
-    if array.size == 1:
-        return float(array.item())
-    with np.errstate(all="ignore"):  # infinities among the elements make a NaN of std, which is meant
-        return Spread(float(array.mean()), float(array.std()), float(array.min()), float(array.max()))
-
-
-def _array(value: Any) -> Any:
-    """Returns an array-like as an array of float64."""
-    import numpy as np
-
-    array = value.compressed() if isinstance(value, np.ma.MaskedArray) else np.asarray(value)
-    kind = array.dtype.kind
-    if kind in "fiub":
-        return array.astype(np.float64, copy=False)
-    if kind == "O":
-        if array.shape == ():
-            raise ValueConversionError("its element is an object")
-        return _elements(array.ravel().tolist(), MAX_DEPTH)
-    if kind == "V" and array.dtype.names is None:
-        return array.astype(np.float64)  # bfloat16 and its kin, which NumPy does not know itself
-    raise ValueConversionError(f"its elements are of type {array.dtype}")
-
-
-def _elements(values: Sequence[Any], depth: int) -> Any:
-    """Returns the elements of a sequence, nested or not, as one flat array of float64; None ones are left out."""
-    import numpy as np
-
-    if {*map(type, values)} <= _PLAIN:
-        return np.asarray(values, dtype=np.float64)
-    if depth <= 0:
-        raise ValueConversionError("nested too deeply, or containing itself")
-    parts = []
-    for given in values:
-        converter = converter_of(type(given))
-        element = given if converter is None else _by(converter, given)
-        if element is None:
-            continue
-        if isinstance(element, _TEXT):
-            raise ValueConversionError("it holds text")
-        if hasattr(element, "detach"):
-            tensor = element.detach().cpu()
-            if tensor.is_complex():
-                raise ValueConversionError("its elements are complex")
-            parts.append(tensor.double().numpy().ravel())
-        elif hasattr(element, "__array__"):
-            parts.append(_array(element).ravel())
-        elif isinstance(element, Sequence):
-            parts.append(_elements(element, depth - 1))
-        elif isinstance(element, Mapping) or not hasattr(element, "__float__"):
-            raise ValueConversionError(f"it holds a {type(element).__name__}")
-        else:
-            parts.append(np.array([float(element)]))
-    return np.concatenate(parts) if parts else np.zeros(0)

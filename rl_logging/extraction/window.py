@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Mapping
 from typing import Final, Literal
@@ -15,6 +16,7 @@ _LAST = re.compile(
 _AGENT = re.compile(r"\s*\([^()]*\)$")
 
 
+@functools.lru_cache(maxsize=4096)
 def reduction(native: str) -> How:
     """Returns how several values of a metric become one.
 

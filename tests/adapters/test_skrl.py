@@ -90,8 +90,8 @@ def test_a_lone_environment_counts_its_episodes_over_training_and_evaluation(tmp
     assert evaluated
     assert points["episode_reward_mean"][90] == pytest.approx(float(np.mean([it[0] for it in trained])))
     assert points["episode_length_mean"][90] == pytest.approx(float(np.mean([it[1] for it in trained])))
-    assert points["eval/episode_reward_mean"][90 + 70] == pytest.approx(float(np.mean([it[0] for it in evaluated])))
-    assert points["eval/episode_length_mean"][90 + 70] == pytest.approx(float(np.mean([it[1] for it in evaluated])))
+    assert points["eval/episode_reward_mean"][90] == pytest.approx(float(np.mean([it[0] for it in evaluated])))
+    assert points["eval/episode_length_mean"][90] == pytest.approx(float(np.mean([it[1] for it in evaluated])))
 
 
 @pytest.mark.parametrize("num_envs", [0, 3])
@@ -382,20 +382,69 @@ def test_a_second_training_goes_on_with_the_clock(tmp_path: Path) -> None:
     assert len(logger.warnings) == 1
 
 
-def test_an_evaluation_is_below_eval(tmp_path: Path) -> None:
-    training = Training("PPO", tmp_path, num_envs=2)
-    logger = FakeLogger()
+@pytest.mark.parametrize("interval", ["framework", "step", "rollout"])
+def test_an_evaluation_is_one_point_where_the_training_stands(interval: str, tmp_path: Path) -> None:
+    training = Training("PPO", tmp_path, num_envs=2, write_interval=20)
+    logger = FakeLogger(interval=interval)
     handle = attach(logger, training.agent)
     training.trainer(50).train()
-    training.trainer(30).eval()
+    trained = len(training.finished)
+    tracked: dict[str, list[float]] = {}
+    for steps in (130, 30):
+        for values in tracked.values():
+            values.clear()
+        tracked = everything_tracked(training.agent)
+        training.trainer(steps).eval()
+        # Known at its end, not only with what comes after.
+        (last_step, values), *_ = reversed(logger.rows)
+        assert last_step == 100
+        for name, tag in (
+            ("mean_rewards", "Reward / Instantaneous reward (mean)"),
+            ("mean_rewards/max", "Reward / Instantaneous reward (max)"),
+        ):
+            reduce = max if "max" in name else np.mean
+            assert len(tracked[tag]) == steps
+            assert values[f"eval/{name}"] == pytest.approx(reduce(tracked[tag]))
+        returns = [it[0] for it in training.finished[trained:]]
+        assert values["eval/episode_reward_mean"] == pytest.approx(np.mean(returns))
+        assert values["eval/episode_reward"] == pytest.approx(np.mean(returns))
+        trained = len(training.finished)
+        assert logger.read_clock is not None
+        assert logger.read_clock() == 100
     training.trainer(20).train()
+    assert logger.read_clock() == 140
     handle.detach()
-    points = logger.points()
-    assert set(points["mean_rewards"]) == {step * 2 for step in (20, 40, 50, 70)}
-    assert set(points["eval/mean_rewards"]) == {step * 2 for step in (70, 80)}
-    assert "eval/policy_loss" not in points
-    assert "eval/timesteps" not in points
-    assert "eval/fps" not in points
+
+    evaluations = [(step, set(values)) for step, values in logger.rows if any("eval/" in name for name in values)]
+    assert [step for step, _ in evaluations] == [100, 100]
+    assert all(name.startswith("eval/") for _, names in evaluations for name in names)
+    assert not {"eval/policy_loss", "eval/timesteps", "eval/fps"} & evaluations[0][1]
+    steps = [step for step, values in logger.rows if "mean_rewards" in values and step is not None]
+    assert steps == sorted(set(steps))
+    assert steps[-1] == 140
+    assert logger.warnings.keys() <= {"clock/step_reset"}
+
+
+def everything_tracked(agent: Any) -> dict[str, list[float]]:
+    """Returns what skrl tracks of rewards from now on, in lists that it does not clear."""
+    kept: dict[str, list[float]] = {}
+
+    class Kept(list[float]):
+        def __init__(self, tag: str) -> None:
+            super().__init__()
+            self.all = kept.setdefault(tag, [])
+
+        def append(self, value: float) -> None:
+            self.all.append(value)
+            super().append(value)
+
+    class Data(dict[str, Kept]):
+        def __missing__(self, tag: str) -> Kept:
+            self[tag] = Kept(tag)
+            return self[tag]
+
+    agent.tracking_data = Data()
+    return kept
 
 
 def test_checkpoints_are_logged_once(tmp_path: Path) -> None:
@@ -447,14 +496,16 @@ def test_checkpoints_can_be_left_out(tmp_path: Path) -> None:
     assert list(tmp_path.glob("run/checkpoints/agent_20.pt"))
 
 
-@pytest.mark.parametrize("broken", ["log", "canonical", "record", "emit"])
-def test_a_failing_logger_fails_no_training(broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("broken", "interval"), [("canonical", "framework"), ("emit", "framework"), ("emit", 5)])
+def test_a_failing_logger_fails_no_training(
+    broken: str, interval: str | int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*args: Any, **kwargs: Any) -> None:
         raise RuntimeError("full")
 
     monkeypatch.setattr(Pipeline, broken, fail)
     training = Training("PPO", tmp_path, checkpoint_interval=20)
-    logger = FakeLogger(interval="framework" if broken in ("log", "canonical") else 5)
+    logger = FakeLogger(interval=interval)
     monkeypatch.setattr(logger, "save_model", fail)
     handle = attach(logger, training.agent)
     training.trainer(45).train()
@@ -801,7 +852,7 @@ def test_a_prefix_of_ones_own(tmp_path: Path) -> None:
     handle.detach()
     points = logger.points()
     assert points["hider/policy_loss"].keys() == {40}
-    assert points["eval/hider/mean_rewards"].keys() == {80}
+    assert points["eval/hider/mean_rewards"].keys() == {40}
     assert all(name.removeprefix("eval/").startswith("hider/") for name in points)
     assert {model["name"] for model in logger.models} == {"hider_agent", "hider_best_agent"}
     assert logger.warnings == {}

@@ -250,6 +250,53 @@ def test_stable_baselines3_in_worker_processes(
     assert not logger.warnings
 
 
+@pytest.mark.skipif(not hasattr(gym.Env, "has_wrapper_attr"), reason="Gymnasium 0.x has no question that is safe")
+def test_recorders_in_gymnasiums_worker_processes(
+    logger: RecordingLogger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(video_watch, "LOOK_S", 0.05)
+    folder = tmp_path / "v"
+    makers = [lambda index=index: recorded(folder, name_prefix=f"env{index}") for index in range(2)]
+    venv = gym.vector.AsyncVectorEnv(makers)
+    try:
+        watch_env(logger, gym.wrappers.vector.RecordEpisodeStatistics(venv))
+        venv.reset()
+        for _ in range(20):
+            venv.step(np.zeros(2, int))
+    finally:
+        venv.close()
+    logger.finish()
+    assert len(files(folder)) >= 4
+    assert {caption for caption, _ in logged(logger)} == files(folder)
+    assert len(logger.videos) == len(files(folder))
+    assert not logger.warnings
+
+
+@pytest.mark.skipif(not hasattr(gym.Env, "has_wrapper_attr"), reason="Gymnasium 0.x has no question that is safe")
+def test_a_recorder_in_only_some_of_gymnasiums_worker_processes_is_told_of(
+    logger: RecordingLogger, tmp_path: Path
+) -> None:
+    venv = gym.vector.AsyncVectorEnv([lambda: recorded(tmp_path / "v"), cart_pole])
+    without = gym.vector.AsyncVectorEnv([cart_pole])
+    try:
+        venv.reset()
+        venv.step_async(np.zeros(2, int))
+        watch_env(logger, venv)
+        venv.step_wait()
+        (busy,) = logger.warnings
+        assert "logger.watch_videos(folder)" in busy
+        watch_env(logger, venv)
+        watch_env(logger, venv)
+        watch_env(logger, without)
+        venv.step(np.zeros(2, int))  # they go on
+    finally:
+        venv.close()
+        without.close()
+    watch_env(logger, venv)
+    assert len(logger.warnings) == 2
+    assert "1 of the 2 worker processes of AsyncVectorEnv have a video recorder" in logger.warnings[1]
+
+
 def test_skrl_trains_in_a_recorded_environment(logger: RecordingLogger, tmp_path: Path) -> None:
     pytest.importorskip("skrl")
     from tests.support.skrl_training import Training

@@ -10,6 +10,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from rl_logging.examples.cleanrl_ppo import main
 from tests.support import wandb_file
 from tests.support.processes import own_environ, run_command
 
@@ -98,3 +99,13 @@ def test_the_hyperparameters_and_the_videos_are_there(client: MlflowClient, run:
     assert "rl-video-episode-0.mp4" in recorded
     logged = [entry.path for entry in client.list_artifacts(run.info.run_id, "videos/rl-video")]
     assert len(logged) == len(recorded)
+
+
+@pytest.mark.parametrize(("env_id", "has"), [("Pendulum-v1", "Box"), ("FrozenLake-v1", "Discrete")])
+def test_an_environment_that_does_not_fit_is_told_before_there_is_a_run(
+    env_id: str, has: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["cleanrl_ppo", "--env-id", env_id, "--dir", str(tmp_path / "out")])
+    with pytest.raises(SystemExit, match=rf"--env-id {env_id}: this example needs discrete actions .* got .*{has}"):
+        main()
+    assert not (tmp_path / "out").exists()

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from PIL import Image as Picture
 
+from rl_logging.reading import read_metrics
 from tests.support import wandb_file
 from tests.support.processes import own_environ, run_command
 
@@ -97,3 +99,13 @@ def _files(client: MlflowClient, run_id: str, folder: str | None = None) -> dict
     for entry in client.list_artifacts(run_id, folder):
         found |= _files(client, run_id, entry.path) if entry.is_dir else {entry.path: entry.file_size}
     return found
+
+
+def test_learning_curves_of_both_frameworks(tmp_path: Path) -> None:
+    command = "python -m rl_logging.examples.learning_curves --timesteps 2048 --seeds 2 --dir out -o curves.png"
+    done = run_command(command, tmp_path, env=own_environ(tmp_path / "home"))
+    assert done.returncode == 0, done.stderr
+    metrics = read_metrics(tmp_path / "out" / "rl_runs", "episode_reward_mean")
+    assert sorted(run.run for run in metrics.runs if len(run)) == ["sb3-ppo-1", "sb3-ppo-2", "skrl-ppo-1", "skrl-ppo-2"]
+    with Picture.open(tmp_path / "curves.png") as picture:
+        assert len(picture.convert("RGB").getcolors(1 << 24) or ()) > 10

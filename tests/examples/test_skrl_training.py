@@ -61,7 +61,7 @@ def test_a_run_is_found_as_the_toolchain_leaves_it(
     run = train("--task", "CartPole-v1", *SHORT, "--mlflow_log_interval", " Rollout ", *video)
     expected = {
         **{"algorithm": "PPO", "ml_framework": "torch", "num_envs": "2", "distributed": "False"},
-        **{"resume_checkpoint": "False", "seed": "3", "mlflow_log_interval": "64"},
+        **{"resume_checkpoint": "False", "seed": "3", "mlflow_log_interval": "rollout"},
     }
     assert {name: run.data.params.get(name) for name in expected} == expected
     (log_dir,) = (tmp_path / "logs" / "skrl" / "CartPole-v1").iterdir()
@@ -140,7 +140,14 @@ def test_a_training_that_fails_is_a_run_that_failed(
 
 @pytest.mark.parametrize(
     ("text", "interval"),
-    [("step", 1), (" BALANCED", 10), ("rollout", "rollout"), ("framework", "framework"), ("25", 25), ("", 10)],
+    [
+        ("step", "step"),
+        (" BALANCED", "balanced"),
+        ("Rollout", "rollout"),
+        ("framework", "framework"),
+        ("25", "25"),
+        ("", 10),
+    ],
 )
 def test_intervals_are_read(text: str, interval: str | int, caplog: pytest.LogCaptureFixture) -> None:
     assert parse_interval(text) == interval

@@ -55,6 +55,16 @@ def test_an_alias_holds_whatever_names_are_asked_for(names: str, expected: dict[
     assert logger.metrics == [expected]
 
 
+def test_an_alias_that_matched_nothing_is_told_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    logger = recorded({"Loss / Policy": "pi", "entropy": "H", "fps": "speed", "Loss / Plicy": "typo", "episode": "e"})
+    pipeline = logger.pipeline(TABLE)
+    pipeline.log({"Loss / Policy": 1.0, "Loss / Entropy": -2.0}, 1)
+    pipeline.canonical({"fps": 3.0}, 1)
+    assert not caplog.messages
+    logger.finish()
+    assert caplog.messages == ["rl_logging.aliases: no adapter logged a metric called 'Loss / Plicy', 'episode'"]
+
+
 def test_an_alias_that_is_another_metrics_name_has_it() -> None:
     logger = recorded({"Info / x": "policy_loss", "Info / y": "fps"})
     pipeline = logger.pipeline(TABLE)

@@ -8,7 +8,8 @@ from rl_logging.adapters.skrl.names import SUCCESS_TAGS, UPDATE_TIME_TAG, learni
 from rl_logging.adapters.skrl.probes import UpdateProbe, learning_rates
 from rl_logging.adapters.skrl.progress import Progress
 from rl_logging.adapters.skrl.timeline import Phase
-from rl_logging.adapters.skrl.window import TrackedData, reduced
+from rl_logging.adapters.skrl.window import TrackedData, Window, of_skrl, reduced
+from rl_logging.extraction.window import reduction
 
 
 class Emitter:
@@ -26,8 +27,10 @@ class Emitter:
         self._env_steps = logger.settings.clock != "framework"
         self.pipeline = logger.pipeline(name_table(agent, label))
         self._seen: set[str] = set()
+        self._collected = False
         self.interval = self.pipeline.interval
         self.follows_skrl = self.interval.kind == "framework"
+        self._reduction = of_skrl if self.follows_skrl else reduction
         self.tracked = TrackedData(agent)
         self.progress = Progress()
         self.probe = UpdateProbe(agent)
@@ -36,8 +39,12 @@ class Emitter:
 
     def episodes_ended(self, step: int, phase: Phase) -> None:
         """Takes notice of episodes that ended at the run's step, and were added to the phase's."""
-        if self._tells_each_episode:
-            self._log(phase.episodes.drain(), step, phase)
+        if self._tells_each_episode and phase.training:
+            self.pipeline.canonical(self._named(phase.episodes.drain(), phase), step)
+
+    def collect(self) -> None:
+        """Takes into the pipeline's window what was tracked so far: that of a whole evaluation grows with it."""
+        self._into_window(self._drained())
 
     def emit(self, step: int, phase: Phase, num_envs: int | None, unfinished: float | None = None) -> None:
         """Emits the window, if anything was tracked in it.
@@ -48,35 +55,40 @@ class Emitter:
             num_envs: Environment steps in a step of the agent, or None where that is unknown.
             unfinished: The mean return so far of the episodes that go on, or None where that is unknown.
         """
-        window = self.tracked.drain()
-        if not window:
+        window = self._drained()
+        values: dict[str, float] = {}
+        if phase.training:
+            values, window = reduced(window, self._reduction)
+        self._into_window(window)
+        if not values and not self._collected:
             return
-        self._seen.update(window)
-        if self._label:
-            window = {self._label + tag: tracked for tag, tracked in window.items()}
-        if self.follows_skrl:
-            values, window = reduced(window)
-            if values:
-                self.pipeline.log(values, step, prefix=phase.prefix)
-        if window:
-            for tag, tracked in window.items():
-                for value in tracked:
-                    # NumPy's float64 is a float too, and the pipeline's short way is for plain ones.
-                    self.pipeline.record(tag, float(value) if isinstance(value, (float, int)) else value)
-            self.pipeline.emit(step, prefix=phase.prefix)
-        own = {**phase.episodes.drain(), **phase.episodes.metrics()}
+        self._collected = False
+        own = phase.episodes.drain()
+        own.update(phase.episodes.metrics())
         if not SUCCESS_TAGS.isdisjoint(self._seen):
             own.pop("success_rate", None)  # the environment counts them itself
         if phase.training:
             own.update(self._training_metrics(step, num_envs))
             if unfinished is not None:
                 own["cumulative_rewards"] = unfinished
-        self._log(own, step, phase)
+        self.pipeline.emit(step, prefix=phase.prefix, values=values, own=self._named(own, phase))
 
-    def _log(self, own: dict[str, float], step: int, phase: Phase) -> None:
-        if own:
-            prefix = phase.prefix + self._label
-            self.pipeline.canonical({prefix + name: value for name, value in own.items()} if prefix else own, step)
+    def _drained(self) -> Window:
+        window = self.tracked.drain()
+        self._seen.update(window)
+        return {self._label + tag: tracked for tag, tracked in window.items()} if self._label else window
+
+    def _into_window(self, window: Window) -> None:
+        for tag, tracked in window.items():
+            self._collected = True
+            how = of_skrl(tag) if self.follows_skrl else None
+            for value in tracked:
+                # NumPy's float64 is a float too, and the pipeline's short way is for plain ones.
+                self.pipeline.record(tag, float(value) if isinstance(value, (float, int)) else value, how)
+
+    def _named(self, own: dict[str, float], phase: Phase) -> dict[str, float]:
+        prefix = phase.prefix + self._label
+        return {prefix + name: value for name, value in own.items()} if prefix else own
 
     def _training_metrics(self, step: int, num_envs: int | None) -> dict[str, float]:
         values = self.progress.drain(num_envs)

@@ -42,6 +42,7 @@ class Episodes:
         self._partial = np.zeros(0, dtype=bool)
         self._returns: Any = None
         self._in_torch = False
+        self._on_host: np.ndarray[Any, Any] | None = None  # the returns' own memory, where that is the host's
         self._of_several = False
         self._count = 0
         self._starts = np.zeros(0, dtype=np.int64)
@@ -76,17 +77,17 @@ class Episodes:
                 first agent's counts, as in skrl.
             truncated: Whether it was cut off; likewise.
         """
-        ended = [_host(_first(flags)).reshape(-1).astype(bool) for flags in (terminated, truncated)]
-        indices = np.flatnonzero(ended[0] | ended[1])
+        ended = np.logical_or(_host(_first(terminated)), _host(_first(truncated)))
+        indices = ended.reshape(-1).nonzero()[0]
         if not len(indices):
             return []
-        returns = _host(self._returns).reshape(-1)
+        returns = self._on_host if self._on_host is not None else _host(self._returns).reshape(-1)
         finished = [
-            Episode(int(index), float(returns[index]), int(self._count - self._starts[index]))
-            for index in indices
+            Episode(index, float(returns[index]), int(self._count - self._starts[index]))
+            for index in indices.tolist()
             if not self._partial[index]
         ]
-        self._returns[indices] = 0
+        (self._returns if self._on_host is None else self._on_host)[indices] = 0
         self._starts[indices] = self._count + self._resets_in_a_step
         self._partial[indices] = False
         return finished
@@ -96,19 +97,27 @@ class Episodes:
 
         None before the first step. Waits for the device the rewards are on.
         """
-        return None if self._returns is None else float(_host(self._returns).mean())
+        if self._returns is None:
+            return None
+        returns = self._on_host if self._on_host is not None else _host(self._returns)
+        return float(np.add.reduce(returns, axis=None) / returns.size)
 
     def _begin(self, rewards: Any) -> None:
         self._of_several = isinstance(rewards, Mapping)
         if self._of_several:
             rewards = sum(rewards.values())
-        # Only torch's tensors can be added to in place, so JAX's and Warp's arrays are read.
+        # Only torch's tensors can be added to in place, so JAX's and Warp's arrays are read. Torch's on the host are
+        # added to by torch too: to a float64 array of its own NumPy adds float32 in several times that time.
         self._in_torch = hasattr(rewards, "detach")
-        if self._in_torch:
-            returns = rewards.new_zeros(rewards.shape)
-            self._returns = returns if _on_device(rewards) else returns.double()  # not every device has that
-        else:
+        if not self._in_torch:
             self._returns = np.zeros(np.shape(_host(rewards)), dtype=np.float64)
+            self._on_host = self._returns.reshape(-1)
+        elif _on_device(rewards):
+            self._returns = rewards.new_zeros(rewards.shape).float()  # not every device has float64
+            self._on_host = None
+        else:
+            self._returns = rewards.new_zeros(rewards.shape).double()
+            self._on_host = self._returns.numpy().reshape(-1)
         self._starts = np.full(len(rewards), self._count, dtype=np.int64)
         self._partial = np.full(len(rewards), self._under_way)
 
@@ -122,6 +131,7 @@ def _on_device(tensor: Any) -> bool:
 
 
 def _host(values: Any) -> np.ndarray[Any, Any]:
-    if hasattr(values, "detach"):
-        values = values.detach().cpu()
-    return np.asarray(values)
+    if not hasattr(values, "detach"):
+        return np.asarray(values)
+    tensor = values.detach().cpu()
+    return tensor.numpy()  # type: ignore[no-any-return]

@@ -40,6 +40,10 @@ class EnvironmentFigures:
             return ()
         return self._look(infos)
 
+    def are_tracked_after(self, infos: Any) -> bool:
+        """Returns whether the trainer still tracks some of these, once it has recorded the transition."""
+        return isinstance(infos, Mapping) and self._tracked in infos
+
     def _look(self, infos: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         for group in _GROUPS:
             figures = infos.get(group)

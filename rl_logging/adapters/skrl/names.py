@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -78,6 +79,7 @@ def name_table(agent: Any, label: str = "") -> NameTable:
     return NameTable(entries, lambda tag: label + clean(tag.removeprefix(label)))
 
 
+@functools.lru_cache(maxsize=256)
 def learning_rate_tag(name: str) -> str:
     """Returns the tag under which skrl tracks the learning rate that is called `name`, where it does."""
     kind = name.partition("/")[2]

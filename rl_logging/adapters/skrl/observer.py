@@ -90,14 +90,15 @@ class Observer:
     def before_step(self, call: Call) -> None:
         """Begins a step, before anything in it is tracked."""
         if self.timeline.phase is not None:  # else the number of environments is not settled yet
-            self._turn(int(call["timestep"]))
+            self._turn(call["timestep"])
 
     def before_transition(self, call: Call) -> None:
         """Takes the rewards of a transition, which the agent may write into."""
+        rewards = call["rewards"]
         if self._episodes is None:
-            self._episodes = self._meet(call["rewards"])
-        self._follow(int(call["timestep"]))
-        self._episodes.add(call["rewards"])
+            self._episodes = self._meet(rewards)
+        self._follow(call["timestep"])
+        self._episodes.add(rewards)
 
     def after_transition(self, call: Call) -> None:
         """Takes what else a transition brought."""
@@ -106,24 +107,23 @@ class Observer:
         assert phase is not None
         assert episodes is not None
         infos = call.get("infos")
-        steps = self.timeline.timestep + 1
+        emitter = self.emitter
         if self._something_finished():
             finished = episodes.end(call["terminated"], call["truncated"])
             for episode in finished:
                 phase.episodes.add(episode.total, episode.length, success(infos, episode.env))
             if finished:
-                self.emitter.episodes_ended(self.timeline.at(steps), phase)
+                emitter.episodes_ended(self.timeline.now, phase)
         for tag, value in self._figures.new(infos):
-            self.emitter.tracked.add(tag, value)
+            emitter.tracked.add(tag, value)
         if phase.training:
-            self.emitter.progress.transitions += 1
-        elif self.emitter.interval.due(steps):
-            # A trainer's eval goes past the hook around post_interaction.
-            self.emit(steps)
+            emitter.progress.transitions += 1
+        elif self.timeline.timestep + 1 == call.get("timesteps") and not self._figures.are_tracked_after(infos):
+            self.flush()  # nothing tells the end of an evaluation, but that its last step is recorded
 
     def after_step(self, call: Call) -> None:
         """Ends a step of the agent, with the update that may have been in it."""
-        timestep = int(call["timestep"])
+        timestep = call["timestep"]
         updated = self.emitter.progress.step_ends() or self._updated
         self._updated = False
         if not self.sees_transitions:
@@ -142,8 +142,9 @@ class Observer:
         # The update of this step is over, though its step is not.
         self._updated = self.emitter.progress.step_ends() or self._updated
         phase = self.timeline.phase
-        unseen_rollouts = self.emitter.interval.kind == "rollout" and phase is not None and not phase.training
-        if self.emitter.follows_skrl or unseen_rollouts:
+        if phase is not None and not phase.training:
+            self.emitter.collect()
+        elif self.emitter.follows_skrl:
             self.emit(int(call["timestep"]))
 
     def after_checkpoint(self, call: Call) -> None:
@@ -215,10 +216,11 @@ class Observer:
     def _turn(self, timestep: int) -> None:
         """Turns to the training, or evaluation, that a step begins; what was tracked before it is emitted."""
         timeline = self.timeline
+        phase = timeline.phase
         training = bool(getattr(self._agent, "training", True))
-        if timeline.continues(timestep, training=training):
-            return
-        if timeline.phase is not None:
+        if phase is not None:
+            if phase.training is training and timestep > timeline.timestep:
+                return
             self.flush()
             starts_again = timestep <= timeline.timestep
             lone = timeline.num_envs == 1 and self._surroundings.resets_in_a_step is None

@@ -154,20 +154,16 @@ class RemotePipeline:
     def __init__(self, connection: Connection, interval: Interval) -> None:
         self.interval = interval
         self._connection = connection
-        self._records: list[tuple[str, Any]] = []
+        self._records: list[tuple[str, Any, str | None]] = []
 
-    def record(self, native: str, value: Any) -> None:
+    def record(self, native: str, value: Any, how: str | None = None) -> None:
         """Takes a value into the window."""
-        self._records.append((native, value.detach().cpu().numpy() if hasattr(value, "detach") else value))
+        self._records.append((native, value.detach().cpu().numpy() if hasattr(value, "detach") else value, how))
 
-    def emit(self, step: int, *, prefix: str = "") -> None:
-        """Has the window logged."""
+    def emit(self, step: int, *, prefix: str, values: Mapping[str, float], own: Mapping[str, float]) -> None:
+        """Has the window logged, with what is given besides."""
         records, self._records = self._records, []
-        self._connection.send(("emit", records, step, prefix))
-
-    def log(self, values: Mapping[str, float], step: int, *, prefix: str = "") -> None:
-        """Has values logged that are reduced already."""
-        self._connection.send(("log", dict(values), step, prefix))
+        self._connection.send(("emit", records, step, prefix, dict(values), dict(own)))
 
     def canonical(self, values: Mapping[str, float], step: int) -> None:
         """Has the adapter's own figures logged."""

@@ -68,14 +68,17 @@ class Relay:
             except Exception as error:
                 self._logger.warn_once("skrl/relay", f"an agent in another process: not logged: {error!r}")
 
-    def _on_emit(self, records: list[tuple[str, Any]], step: int, prefix: str) -> None:
-        for native, value in records:
-            self._pipeline.record(native, value)
-        self._pipeline.emit(step, prefix=prefix)
-        self._heard(step)
-
-    def _on_log(self, values: Mapping[str, float], step: int, prefix: str) -> None:
-        self._pipeline.log(values, step, prefix=prefix)
+    def _on_emit(
+        self,
+        records: list[tuple[str, Any, str | None]],
+        step: int,
+        prefix: str,
+        values: Mapping[str, float],
+        own: Mapping[str, float],
+    ) -> None:
+        for native, value, how in records:
+            self._pipeline.record(native, value, how)
+        self._pipeline.emit(step, prefix=prefix, values=values, own=own)
         self._heard(step)
 
     def _on_canonical(self, values: Mapping[str, float], step: int) -> None:

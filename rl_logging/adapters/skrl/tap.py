@@ -139,32 +139,48 @@ class Tap:
         try:
             action(*args)
         except Exception as error:
-            self.logger.warn_once(
-                f"skrl/{action.__name__}",
-                f"Failed to extract or log metrics at step {self._observer.timeline.timestep + 1}: "
-                f"{type(error).__name__}: {error} (in {action.__name__}; the training goes on)",
-            )
+            self._tell(action.__name__, error)
             return False
         return True
 
+    def _tell(self, action: str, error: Exception) -> None:
+        self.logger.warn_once(
+            f"skrl/{action}",
+            f"Failed to extract or log metrics at step {self._observer.timeline.timestep + 1}: "
+            f"{type(error).__name__}: {error} (in {action}; the training goes on)",
+        )
+
+    # These run in every step of the training: what they do not need to call, they do not call.
+
     def _around_begin(self, inner: Callable[..., Any], args: _Args, kwargs: _Kwargs) -> Any:
-        self._safely(self._observer.before_step, _arguments(inner, args, kwargs))
+        try:
+            self._observer.before_step(_arguments(inner, args, kwargs) if args else kwargs)
+        except Exception as error:
+            self._tell("before_step", error)
         return inner(*args, **kwargs)
 
     def _around_transition(self, inner: Callable[..., Any], args: _Args, kwargs: _Kwargs) -> Any:
-        call = _arguments(inner, args, kwargs)
-        if not self._safely(self._observer.before_transition, call):
+        call = _arguments(inner, args, kwargs) if args else kwargs
+        observer = self._observer
+        try:
+            observer.before_transition(call)
+        except Exception as error:
+            self._tell("before_transition", error)
             return inner(*args, **kwargs)
         if not self._met:
             self._met = True
-            self._safely(self._observer.describe_surroundings)
+            self._safely(observer.describe_surroundings)
             self._ensure_writes(call.get("timesteps"))
         result = inner(*args, **kwargs)
-        self._safely(self._observer.after_transition, call)
+        try:
+            observer.after_transition(call)
+        except Exception as error:
+            self._tell("after_transition", error)
         return result
 
     def _around_update(self, inner: Callable[..., Any], args: _Args, kwargs: _Kwargs) -> Any:
-        progress, probe = self._observer.emitter.progress, self._observer.emitter.probe
+        emitter = self._observer.emitter
+        progress, probe = emitter.progress, emitter.probe
         progress.update_begins()
         probing = probe.finds_something and self._safely(probe.start)
         try:
@@ -179,7 +195,10 @@ class Tap:
 
     def _around_step(self, inner: Callable[..., Any], args: _Args, kwargs: _Kwargs) -> Any:
         result = inner(*args, **kwargs)
-        self._safely(self._observer.after_step, _arguments(inner, args, kwargs))
+        try:
+            self._observer.after_step(_arguments(inner, args, kwargs) if args else kwargs)
+        except Exception as error:
+            self._tell("after_step", error)
         return result
 
     def _around_write(self, inner: Callable[..., Any], args: _Args, kwargs: _Kwargs) -> Any:

@@ -1,4 +1,7 @@
-"""Where an agent stands on the run's clock: in a training, or in one of the evaluations between."""
+"""Where an agent stands on the run's clock: in a training, or in one of the evaluations between.
+
+An evaluation takes none of the run's steps: all of it lies where the training stands.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +16,15 @@ _moves = itertools.count(1)
 
 
 class Phase:
-    """Training, or one evaluation: what lies on one clock under one prefix.
+    """Training, or one evaluation.
 
     Args:
-        training: Whether it is a training.
-        clock: Turns the agent's steps into the run's.
+        clock: Turns the steps of a training into the run's; None for an evaluation.
     """
 
-    def __init__(self, *, training: bool, clock: Clock) -> None:
-        self.training = training
+    def __init__(self, clock: Clock | None) -> None:
         self.clock = clock
+        self.training = training = clock is not None
         self.prefix = "" if training else _EVAL
         self.episodes = FinishedEpisodes()
 
@@ -56,24 +58,20 @@ class Timeline:
 
     def at(self, steps: int) -> int:
         """Returns where a number of steps of the agent, mostly the present one, lies on the run's clock."""
-        factor = self.phase.clock.factor if self.phase is not None else 1
-        return self._now + (steps - self.timestep - 1) * factor
-
-    def continues(self, timestep: int, *, training: bool) -> bool:
-        """Returns whether a timestep belongs to the present phase's present count."""
-        return self.phase is not None and self.phase.training is training and timestep > self.timestep
+        clock = self.phase.clock if self.phase is not None else None
+        return self._now if clock is None else self._now + (steps - self.timestep - 1) * clock.factor
 
     def enter(self, timestep: int, *, training: bool) -> None:
-        """Begins the phase that a timestep belongs to; the training is one phase, however often it is interrupted."""
-        phase = self.phase
-        if phase is None:
-            self.phase = self._new_phase(training, self._initial_step)
-        elif training and not phase.training:
-            self.phase = self._trained or self._new_phase(True, self._initial_step)
-        elif phase.training and not training:
-            self._trained = phase
-            # An evaluation lies on the run's clock from where the training stood.
-            self.phase = self._new_phase(False, self._now - timestep * phase.clock.factor)
+        """Begins the phase that a timestep belongs to.
+
+        The training is one phase, however often it is interrupted; each evaluation is one of its own.
+        """
+        if training:
+            if self._trained is None:
+                self._trained = Phase(self._new_clock())
+            self.phase = self._trained
+        else:
+            self.phase = Phase(None)
         self.timestep = timestep - 1
 
     def advance(self, timestep: int) -> None:
@@ -81,14 +79,15 @@ class Timeline:
         assert self.phase is not None
         self.timestep = timestep
         self.moved = next(_moves)
-        self._now = self.phase.clock.at(timestep + 1)
+        if self.phase.clock is not None:
+            self._now = self.phase.clock.at(timestep + 1)
 
     def heard(self, step: int) -> None:
         """Takes the run's step from the agent's copy in another process."""
         self.moved = next(_moves)
         self._now = step
 
-    def _new_phase(self, training: bool, initial_step: int) -> Phase:
+    def _new_clock(self) -> Clock:
         settings = self._logger.settings
         factor = 1
         if settings.clock != "framework":
@@ -99,10 +98,9 @@ class Timeline:
                     "environment steps; give num_envs to logger.attach",
                 )
             factor = self.num_envs or 1
-        clock = Clock(
+        return Clock(
             factor=factor,
             on_step_reset=settings.on_step_reset,
-            initial_step=initial_step,
+            initial_step=self._initial_step,
             warn=self._logger.warn_once,
         )
-        return Phase(training=training, clock=clock)

@@ -24,19 +24,19 @@ ISAAC_ONLY: Final = ("AMP", "IPPO", "MAPPO")
 
 
 def parse_interval(text: str) -> str | int:
-    """Returns an interval: ``rollout``, ``framework``, or a number of steps; what is none is told, and 10.
+    """Returns an interval as it was given, without blanks and in lower case; what is none is told, and 10.
 
     Args:
-        text: ``step``, ``balanced``, ``rollout``, ``framework`` or a number; case and blanks do not matter.
+        text: ``step``, ``balanced``, ``rollout``, ``framework`` or a number.
     """
     if not text.strip():
         return DEFAULT_INTERVAL
     try:
-        interval = Interval.parse(text)
+        Interval.parse(text)
     except ValueError:
         log.warning("Invalid mlflow_log_interval '%s', using default (%d)", text, DEFAULT_INTERVAL)
         return DEFAULT_INTERVAL
-    return interval.every or interval.kind
+    return text.strip().lower()
 
 
 def _option(name: str, **settings: Any) -> Callable[[_Function], _Function]:

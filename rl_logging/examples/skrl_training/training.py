@@ -83,7 +83,7 @@ def train(plan: Plan) -> ExperimentLogger:
         told = {
             **{"algorithm": plan.algorithm, "ml_framework": "torch", "num_envs": env.num_envs},
             **{"distributed": bool(skrl.config.torch.is_distributed), "resume_checkpoint": plan.checkpoint is not None},
-            **{"seed": plan.seed, "mlflow_log_interval": interval},
+            **{"seed": plan.seed, "mlflow_log_interval": plan.interval},
         }
         sinks = {"mlflow": {"artifact_path": "{name}"}}
         silent: Literal["disabled"] | None = "disabled" if skrl.config.torch.rank else None  # one run for all processes
