@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from rl_logging.bundle import Bundle, SinkEntry, resuming
 from rl_logging.bundle.destination import DestinationFile, DestinationState, destinations
+from rl_logging.bundle.trimming import refers as refers
 from rl_logging.run.saved_model import SavedModel
 
 WarnOnce = Callable[[str, str], None]
@@ -66,7 +67,7 @@ def earlier_versions(logger: Any, name: str) -> list[SavedModel]:
         bundle = Bundle(logger.run_dir)
         return [
             SavedModel(name=name, path=bundle.resolve(model.path), step=model.step or 0, seq=model.seq or None)
-            for model in resuming.saved_models(bundle)
+            for model in resuming.saved_models(bundle, all_branches=True)
             if model.name == name
         ]
     except Exception as error:
@@ -93,14 +94,6 @@ def owed_to(states: Mapping[str, tuple[SinkEntry, DestinationState]], run_dir: P
         if state.rejected and seq in DestinationFile(bundle, entry).seqs_set_aside():
             return entry
     return None
-
-
-def refers(entry: SinkEntry) -> bool:
-    """Whether what the store has refers to the files here, so that it needs them for longer.
-
-    An offline run of W&B does: its files are read when it is synced, by whomever, later.
-    """
-    return entry.options.get("mode") == "offline"
 
 
 def delete(folder: Path) -> None:

@@ -51,10 +51,12 @@ class VideoFolder:
     Args:
         path: The folder.
         name: What its videos are called; None: by their files' names.
+        prefix: What stands before the names that follow from the files'.
     """
 
-    def __init__(self, path: Path, name: str | None = None) -> None:
+    def __init__(self, path: Path, name: str | None = None, prefix: str = "") -> None:
         self.path = path
+        self._prefix = prefix
         self.name = name
         self._known = dict(self.listing())
         self._digests: dict[str, bytes] = {}
@@ -174,7 +176,7 @@ class VideoFolder:
 
     def name_of(self, path: Path) -> str:
         """Returns what a video is called: those that differ in a count alone are one series."""
-        return self.name or f"videos/{_COUNT.sub('', path.stem) or self.path.name}"
+        return self.name or f"{self._prefix}videos/{_COUNT.sub('', path.stem) or self.path.name}"
 
 
 def _digest(path: Path, stopped: Callable[[], bool]) -> bytes | None:

@@ -53,17 +53,18 @@ class VideoWatch:
         """Whether the run goes on, in this process."""
         return not self._stopped.is_set() and os.getpid() == self._pid
 
-    def add(self, path: str | Path, name: str | None = None, *, poll: bool) -> VideoFolder:
+    def add(self, path: str | Path, name: str | None = None, *, poll: bool, prefix: str = "") -> VideoFolder:
         """Logs what is written to a folder from now on; one that is watched already stays as it is.
 
         Args:
             path: The folder; it need not be there yet.
             name: What its videos are called; None: by their files' names.
             poll: Whether nobody says when a file closes.
+            prefix: What stands before the names that follow from the files'.
         """
         absolute = Path(path).expanduser().absolute()
         with self._lock:
-            folder = self._folders.setdefault(os.path.realpath(absolute), VideoFolder(absolute, name))
+            folder = self._folders.setdefault(os.path.realpath(absolute), VideoFolder(absolute, name, prefix))
             folder.name = name or folder.name
             if poll and folder not in self._polled:
                 self._polled.append(folder)

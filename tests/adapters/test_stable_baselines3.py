@@ -19,7 +19,7 @@ from stable_baselines3.common.callbacks import BaseCallback, CallbackList, EvalC
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import DISABLED, Figure, HParam, Image, KVWriter, Logger, Video, configure
 
-from rl_logging.adapters.stable_baselines3 import MetricsCallback, make_callbacks, training
+from rl_logging.adapters.stable_baselines3 import MetricsCallback, backlog, make_callbacks
 from rl_logging.adapters.stable_baselines3.names import clean, name_table
 from rl_logging.adapters.stable_baselines3.progress import Episodes as EpisodeFigures
 from tests.support.adapter_logger import AdapterLogger
@@ -789,6 +789,8 @@ def test_it_works_below_other_callbacks() -> None:
     assert [step for step, _ in logger.points("eval/episode_reward_mean")] == [80]
     assert [step for step, _ in logger.points("fps")] == [64, 128]
     assert is_untouched(model.logger)
+    (told,) = logger.warnings.values()
+    assert "MetricsCallback below a EvalCallback is not told of steps and rollouts" in told
 
 
 @pytest.mark.parametrize(
@@ -936,13 +938,58 @@ def test_no_episode_waits_for_long_in_memory(second_s: float, at_once: bool, mon
         now[0] += second_s
         return now[0]
 
-    monkeypatch.setattr(training, "monotonic", monotonic)
+    monkeypatch.setattr(backlog, "monotonic", monotonic)
     logger = AdapterLogger()
     looking = Looking()
     ppo(n_steps=256).learn(512, callback=[*make_callbacks(logger), looking])
     assert looking.ended > 10
     assert (waiting == {0}) is at_once
     assert len(logger.points("episode_reward")) == looking.ended
+
+
+class Each(BaseCallback):
+    """Calls a function in each step."""
+
+    def __init__(self, call: Callable[[Each], None]) -> None:
+        super().__init__()
+        self.call = call
+
+    def _on_step(self) -> bool:
+        self.call(self)
+        return True
+
+
+def test_a_flush_writes_what_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backlog, "_LONGEST_S", 1e6)
+    logger = AdapterLogger("step")
+    seen = []
+
+    def flush(callback: Each) -> None:
+        if callback.n_calls == 10:
+            seen.append(len(logger.rows))
+            logger.flush()
+            seen.append(len(logger.rows))
+
+    ppo().learn(64, callback=[*make_callbacks(logger), Each(flush)])
+    # In its tenth call the nine steps before are complete.
+    assert seen == [0, 9]
+    assert [step for step, _ in logger.points("fps")] == list(range(2, 65, 2))
+
+
+def test_what_changes_after_it_was_recorded_is_logged_as_it_was() -> None:
+    logger = AdapterLogger("step")
+    array, tensor = np.zeros(2), torch.zeros(2)
+
+    def record(callback: Each) -> None:
+        array[:] = tensor[:] = callback.n_calls
+        for key, value in {"array": array, "tensor": tensor, "big": 2**60, "np": np.float32(callback.n_calls)}.items():
+            callback.logger.record(key, value)
+
+    ppo().learn(64, callback=[*make_callbacks(logger), Each(record)])
+    expected = [(2 * call, float(call)) for call in range(1, 33)]
+    for name in ("array/mean", "tensor/max", "np"):
+        assert logger.points(name) == expected
+    assert {value for _, value in logger.points("big")} == {2.0**60}
 
 
 def test_episodes_that_end_between_two_steps_are_averaged_one_by_one() -> None:

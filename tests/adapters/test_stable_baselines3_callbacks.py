@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from rl_logging.adapters.stable_baselines3 import (
     RunCallback,
     VideoRecorderCallback,
     WandbCallback,
+    progress,
 )
 from rl_logging.journal import JournalReader
 from rl_logging.records import Metrics, Model, decode
@@ -205,6 +207,55 @@ def test_setting_the_logger_says_what_to_write(tmp_path: Path) -> None:
         late.experiment = logger
         ppo().learn(64, callback=late)
         assert [step for step, _ in points(logger, "my/bonus")] == [32, 64]
+
+
+class Forgetful(ExperimentCallback):
+    def __init__(self, logger: ExperimentLogger) -> None:
+        self.experiment = logger
+
+    def _on_step(self) -> bool:
+        return True
+
+
+def test_a_constructor_that_forgets_the_base_class_is_told_what_to_write(tmp_path: Path) -> None:
+    with open_run(tmp_path) as logger:
+        says = r"Forgetful: its __init__ does not call .* begin it with super\(\).__init__\(logger\)"
+        with pytest.raises(TypeError, match=says):
+            ppo().learn(64, callback=[Forgetful(logger)])
+
+
+class Long(ExperimentCallback):
+    """Does something besides the training that takes a thousand seconds."""
+
+    def __init__(self, logger: ExperimentLogger, spend: Callable[[float], None]) -> None:
+        super().__init__(logger)
+        self.spend = spend
+
+    def _on_step(self) -> bool:
+        self.attempt("a long thing", lambda: self.attempt("within another", lambda: self.spend(1000.0)))
+        return True
+
+
+@pytest.mark.parametrize("interval", ["step", "rollout"])
+def test_the_time_of_what_is_done_besides_is_none_of_the_trainings(
+    interval: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = [0.0]
+
+    def now() -> float:
+        at[0] += 0.001
+        return at[0]
+
+    def spend(seconds: float) -> None:
+        at[0] += seconds
+
+    monkeypatch.setattr(progress, "perf_counter", now)
+    with open_run(tmp_path, {"rl_logging": {"interval": interval}}) as logger:
+        ppo().learn(128, callback=[Long(logger, spend), *logger.get_callbacks()])
+        assert at[0] > 64_000
+    assert 0 < max(value for _, value in points(logger, "rollout_time")) < 1
+    assert 0 < max(value for _, value in points(logger, "learning_time")) < 1
+    assert min(value for _, value in points(logger, "fps")) > 100
 
 
 def test_after_the_runs_end_the_training_still_goes_on(tmp_path: Path) -> None:

@@ -184,6 +184,20 @@ def test_a_training_that_is_broken_off_has_a_last_checkpoint(error: BaseExceptio
     assert load_checkpoint(logger.run_dir / found[1].path).num_timesteps == 50
 
 
+def test_the_last_one_is_not_saved_again_with_the_same_weights(tmp_path: Path) -> None:
+    with open_run(tmp_path) as logger:
+        # Nothing is learnt before step 50: what is saved at 40 is what is there at the end.
+        model = dqn()
+        model.learn(40, callback=CheckpointCallback(logger, every_steps=20))
+        assert folders(logger) == ["step_20", "step_40"]
+        assert [record.metadata["checkpoint"] for record in saved_models(logger, "checkpoint")] == ["periodic"] * 2
+        # What the stores shall get at the end alone, and what has learnt since, is saved.
+        model.learn(40, callback=CheckpointCallback(logger, every_steps=20, upload="last", name="last"))
+        assert folders(logger, "last") == ["step_60", "step_80", "step_80.2"]
+        ppo().learn(64, callback=CheckpointCallback(logger, every_steps=64, name="learnt"))
+        assert folders(logger, "learnt") == ["step_144", "step_144.2"]
+
+
 def test_a_training_that_ended_has_one_end(tmp_path: Path) -> None:
     logger = open_run(tmp_path)
     callback = CheckpointCallback(logger, every_steps=1_000)

@@ -28,7 +28,18 @@ from stable_baselines3.common.vec_env import (
 )
 
 from rl_logging.adapters.stable_baselines3 import EvalCallback, MetricsCallback, load_checkpoint
-from tests.support.sb3_callbacks import Corridor, Scripted, cartpoles, dqn, open_run, points, ppo, saved_models, small
+from tests.support.sb3_callbacks import (
+    Corridor,
+    Scripted,
+    cartpoles,
+    dqn,
+    open_run,
+    points,
+    ppo,
+    saved_models,
+    small,
+    videos,
+)
 
 FIGURES = ("reward_mean", "reward_std", "reward_min", "reward_max", "length_mean")
 
@@ -392,3 +403,32 @@ def test_the_final_score_is_the_mean_of_the_last_evaluations(tmp_path: Path) -> 
         for score in range(12):
             logger.log_metrics({"eval": {"mean_reward": score}, "other": 100})
         assert logger.get_final_score() == np.mean(range(2, 12))
+
+
+def test_the_final_score_of_a_resumed_run_counts_its_earlier_parts(tmp_path: Path) -> None:
+    with open_run(tmp_path) as logger:
+        for score in range(6):
+            logger.log_metrics({"eval/episode_reward_mean": score}, step=score)
+    with open_run(tmp_path, resume=logger.run_dir) as again:
+        assert again.get_final_score() == np.mean(range(6))
+        for score in range(6, 12):
+            again.log_metrics({"eval/episode_reward_mean": score}, step=score)
+        assert again.get_final_score() == np.mean(range(2, 12))
+    with open_run(tmp_path, resume=logger.run_dir) as again:
+        again.log_metrics({"eval/episode_reward_mean": 100.0}, step=12)
+        assert again.get_final_score() == np.mean([*range(3, 12), 100])
+    assert again.get_final_score() == np.mean([*range(3, 12), 100])
+    with open_run(tmp_path, {"rl_logging": {"resume_step": 3}}, resume=logger.run_dir) as back:
+        assert back.get_final_score() == np.mean(range(4))
+
+
+def test_a_recorder_in_its_environment_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    env = gym.make("CartPole-v1", render_mode="rgb_array", max_episode_steps=8)
+    env = gym.wrappers.RecordVideo(env, str(tmp_path / "v"), episode_trigger=lambda _: True, disable_logger=True)
+    with open_run(tmp_path) as logger:
+        ppo().learn(64, callback=EvalCallback(logger, Monitor(env), every_steps=40, episodes=2))
+        env.close()
+    assert [(video.name, video.step) for video in videos(logger)] == [("eval/videos/rl-video", 40)] * 2 + [
+        ("eval/videos/rl-video", 64)
+    ]

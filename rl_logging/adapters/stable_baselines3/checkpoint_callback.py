@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from rl_logging.adapters.stable_baselines3.experiment_callback import EverySteps, ExperimentCallback, checked
+from rl_logging.adapters.stable_baselines3.loading import is_saved_as
+from rl_logging.adapters.stable_baselines3.periodic_callback import PeriodicCallback, checked
 from rl_logging.run.models import StableBaselines3Model
 from rl_logging.run.retention import LocalCopies, earlier_versions
+from rl_logging.run.saved_model import SavedModel
 from rl_logging.settings.callbacks import CheckpointSettings
 
 
-class CheckpointCallback(ExperimentCallback):
+class CheckpointCallback(PeriodicCallback):
     """Saves the model every so many environment steps, and at the end of the training, as ``latest``.
 
     A training that an exception or Ctrl-C ends has its last checkpoint when the logger is finished. A save that fails
@@ -33,6 +35,8 @@ class CheckpointCallback(ExperimentCallback):
         TypeError: There is no such argument; for stable-baselines3's, the message says which one is meant.
     """
 
+    settings: CheckpointSettings
+
     def __init__(
         self,
         experiment: Any,
@@ -46,33 +50,24 @@ class CheckpointCallback(ExperimentCallback):
         verbose: int = 0,
         **others: Any,
     ) -> None:
-        super().__init__(experiment, verbose)
-        self.need_experiment()
-        given = {
-            "every_steps": every_steps,
-            "keep_last": keep_last,
-            "upload": upload,
-            "vec_normalize": vec_normalize,
-            "replay_buffer": replay_buffer,
-        }
-        self.settings = checked(CheckpointSettings, type(self).__name__, given, others)
+        super().__init__(experiment, checked(CheckpointSettings, type(self).__name__, locals()), verbose)
         self.name = name
-        self._every = EverySteps(self.settings.every_steps)
         earlier = () if self.settings.keep_last is None else earlier_versions(experiment, name)
         self._copies = LocalCopies(experiment.discard_model, self.settings.keep_last, earlier)
         self._training = False
         self._at = 0
+        self._last: tuple[SavedModel, bool] | None = None
         experiment.on_finish(self._finish)
         experiment.on_finish(self._copies.prune, last=True)
 
     def _on_training_start(self) -> None:
         self._training = True
         self._at = self.run_step()
-        self._every.start(self.num_timesteps)
+        super()._on_training_start()
 
     def _on_step(self) -> bool:
         self._at = self.run_step()
-        if self._every.due(self.num_timesteps):
+        if self.is_due():
             self._attempt("periodic", upload=self.settings.upload == "all")
         return True
 
@@ -85,7 +80,16 @@ class CheckpointCallback(ExperimentCallback):
     def _end(self, why: str) -> None:
         if self._training:  # RL Zoo, for one, ends a training twice
             self._training = False
-            self._attempt(why, upload=self.settings.upload in ("all", "last"))
+            upload = self.settings.upload in ("all", "last")
+            if not self.attempt("looking at the last checkpoint", lambda: self._has_saved(upload)):
+                self._attempt(why, upload=upload)
+
+    def _has_saved(self, upload: bool) -> bool:
+        """Returns whether the last checkpoint, with the step and the weights of now, is where this one should be."""
+        if self._last is None or self.settings.replay_buffer:  # which a step goes on filling
+            return False
+        saved, uploaded = self._last
+        return saved.step == self._at and uploaded == upload and is_saved_as(self.model, saved.path)
 
     def _attempt(self, why: str, *, upload: bool) -> None:
         self.attempt("saving a checkpoint", lambda: self._save(why, upload=upload))
@@ -99,4 +103,5 @@ class CheckpointCallback(ExperimentCallback):
             aliases=("latest",),
             upload=upload,
         )
+        self._last = None if saved is None else (saved, upload)
         self._copies.add(saved)

@@ -8,24 +8,23 @@ import math
 from pathlib import Path
 from typing import Any, Final
 
-import gymnasium as gym
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
+from rl_logging.adapters.stable_baselines3.beside import Beside
 from rl_logging.adapters.stable_baselines3.environments import (
     EnvError,
-    fitted,
     is_monitored,
     make_by,
     make_env,
     recipe_of,
     shares,
-    synchronize,
     vectorized,
 )
 from rl_logging.adapters.stable_baselines3.evaluation import SCORE, Evaluation, evaluate
-from rl_logging.adapters.stable_baselines3.experiment_callback import EverySteps, ExperimentCallback, checked
-from rl_logging.adapters.stable_baselines3.isolation import OwnRandomness, own_seed, preserved
+from rl_logging.adapters.stable_baselines3.isolation import preserved
+from rl_logging.adapters.stable_baselines3.periodic_callback import PeriodicCallback, checked
+from rl_logging.adapters.videos import watch_env
 from rl_logging.extraction.names import NameTable
 from rl_logging.run.models import METADATA, StableBaselines3Model
 from rl_logging.run.retention import LocalCopies, earlier_versions
@@ -35,7 +34,7 @@ _NAME: Final = "best"
 _PURPOSE: Final = 1
 
 
-class EvalCallback(ExperimentCallback):
+class EvalCallback(PeriodicCallback):
     """Evaluates the policy every so many environment steps, logs what comes of it, and keeps the best model.
 
     Logged are ``eval/episode_reward_mean`` with ``_std``, ``_min`` and ``_max``, ``eval/episode_length_mean``, and
@@ -72,6 +71,8 @@ class EvalCallback(ExperimentCallback):
         TypeError: There is no such argument; for stable-baselines3's, the message says which one is meant.
     """
 
+    settings: EvalSettings
+
     def __init__(
         self,
         experiment: Any,
@@ -89,44 +90,36 @@ class EvalCallback(ExperimentCallback):
         verbose: int = 0,
         **others: Any,
     ) -> None:
-        super().__init__(experiment, verbose)
-        self.need_experiment()
-        given = {
-            "every_steps": every_steps,
-            "episodes": episodes,
-            "deterministic": deterministic,
-            "seed": seed,
-            "save_best": save_best,
-            "keep_last": keep_last,
-        }
-        self.settings = checked(EvalSettings, type(self).__name__, given, others)
-        # One that was handed over is the user's to seed and to close.
-        self._own = not isinstance(eval_env, (gym.Env, VecEnv))
+        super().__init__(experiment, checked(EvalSettings, type(self).__name__, locals()), verbose)
         with preserved():
-            self._bare = vectorized(_find_env(experiment, eval_env))
-        self.eval_env: VecEnv | None = None
+            bare = vectorized(_find_env(experiment, eval_env))
+        what = f"{type(self).__name__}: eval_env"
+        self._beside = Beside(bare, eval_env, what=what, seed=self.settings.seed, purpose=_PURPOSE)
         self.best_mean_reward = _best_so_far(experiment.run_dir)
         self.last_mean_reward = -math.inf
         self._upload = upload
         self._children = {"best": callback_on_new_best, "after": callback_after_eval}
-        self._every = EverySteps(self.settings.every_steps)
         self._pipeline = experiment.pipeline(NameTable({}))
         earlier = () if self.settings.keep_last is None else earlier_versions(experiment, _NAME)
         self._copies = LocalCopies(experiment.discard_model, self.settings.keep_last, earlier)
-        self._randomness: OwnRandomness | None = None
         experiment.on_finish(self._copies.prune, last=True)
-        if self._own:
-            experiment.on_finish(self._bare.close)
+        if self._beside.is_own:
+            experiment.on_finish(bare.close)
         for child in self._existing_children():
             child.parent = self
 
+    @property
+    def eval_env(self) -> VecEnv | None:
+        """The environment, wrapped as the training's is; None before the first training."""
+        return self._beside.env
+
     def _init_callback(self) -> None:
-        self.eval_env = self._fit_env()
+        self._fit_env()
         for child in self._existing_children():
             child.init_callback(self.model)
 
     def _on_training_start(self) -> None:
-        self._every.start(self.num_timesteps)
+        super()._on_training_start()
         for child in self._existing_children():
             child.on_training_start(self.locals, self.globals)
 
@@ -136,7 +129,7 @@ class EvalCallback(ExperimentCallback):
             child.update_locals(locals_)
 
     def _on_step(self) -> bool:
-        if not self._every.due(self.num_timesteps):
+        if not self.is_due():
             return True
         evaluation = self.attempt("the evaluation", self._evaluate)
         if evaluation is None:
@@ -152,11 +145,9 @@ class EvalCallback(ExperimentCallback):
         return self._call("after") and goes_on
 
     def _evaluate(self) -> Evaluation:
-        env, randomness = self.eval_env, self._randomness
-        assert env is not None
-        assert randomness is not None
-        synchronize(env, self.training_env)
-        with randomness.lent_to(self.model):
+        with self._beside.lent_to(self.model, self.training_env):
+            env = self.eval_env
+            assert env is not None
             return evaluate(self.model, env, self.settings.episodes, deterministic=self.settings.deterministic)
 
     def _log(self, evaluation: Evaluation) -> None:
@@ -176,23 +167,15 @@ class EvalCallback(ExperimentCallback):
         )
         self._copies.add(saved)
 
-    def _fit_env(self) -> VecEnv:
-        if self._randomness is None:
-            seed = self.settings.seed if self.settings.seed is not None else own_seed(self.model, _PURPOSE)
-            self._randomness = OwnRandomness(seed)
-            if self.settings.seed is not None or self._own:
-                self._bare.seed(seed)
-        try:
-            env = fitted(self._bare, self.training_env)  # anew: another model's may be wrapped in another way
-        except EnvError as error:
-            raise EnvError(f"{type(self).__name__}: eval_env: {error}") from None
+    def _fit_env(self) -> None:
+        env = self._beside.fit(self.model, self.training_env)
+        watch_env(self.experiment, env, prefix="eval/")
         if not is_monitored(env):
             self.experiment.warn_once(
                 "stable_baselines3/evaluation monitor",
                 "the evaluation's environment has no Monitor: where a wrapper changes rewards or ends episodes, so are "
                 "the returns that are logged; wrap it in stable_baselines3.common.monitor.Monitor first",
             )
-        return env
 
     def _existing_children(self) -> list[BaseCallback]:
         return [child for child in self._children.values() if child is not None]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from stable_baselines3.common.callbacks import BaseCallback
 
 from rl_logging.adapters.stable_baselines3.session import Session
-from rl_logging.settings.callbacks import AnySettings, parse, unknown
 
 Returned = TypeVar("Returned")
 
@@ -47,6 +46,19 @@ class ExperimentCallback(BaseCallback):  # type: ignore[misc]
             "super().__init__(logger) instead of self.logger = logger, and self.experiment.log_metrics(...)"
         )
 
+    def init_callback(self, model: Any) -> None:
+        """Called by the algorithm at the start of a training, before any callback is told of it.
+
+        Raises:
+            TypeError: A constructor of a derived class does not call this one's.
+        """
+        if "n_calls" not in vars(self):
+            raise TypeError(
+                f"{type(self).__name__}: its __init__ does not call that of ExperimentCallback: begin it with "
+                "super().__init__(logger)"
+            )
+        super().init_callback(model)
+
     def on_training_start(self, locals_: dict[str, Any], globals_: dict[str, Any]) -> None:
         """Called by the algorithm at the start of a training, when all callbacks have been initialised."""
         self.need_experiment()
@@ -76,9 +88,13 @@ class ExperimentCallback(BaseCallback):  # type: ignore[misc]
             )
 
     def attempt(self, what: str, action: Callable[[], Returned]) -> Returned | None:
-        """Does what may fail without harm to the training: an error is a warning, once, and gives None."""
+        """Does what may fail without harm to the training: an error is a warning, once, and gives None.
+
+        Its time is not counted in the run's ``fps`` and ``rollout_time``.
+        """
         try:
-            return action()
+            with Session.of(self.experiment).aside:
+                return action()
         except Exception as error:
             self.experiment.warn_once(
                 f"stable_baselines3/{type(self).__name__} {what}",
@@ -86,46 +102,3 @@ class ExperimentCallback(BaseCallback):  # type: ignore[misc]
                 "and it is tried again when it is due; this is told once)",
             )
             return None
-
-
-class EverySteps:
-    """Says when something is due that is done every so many environment steps.
-
-    Steps of several environments come in one: it is due in the call in which a multiple is reached or passed.
-
-    Args:
-        every_steps: The number.
-    """
-
-    def __init__(self, every_steps: int) -> None:
-        self.every_steps = every_steps
-        self._before = 0
-
-    def start(self, timesteps: int) -> None:
-        """A training starts at this count."""
-        self._before = timesteps
-
-    def due(self, timesteps: int) -> bool:
-        """Returns whether it is due, the training having come to this count."""
-        before, self._before = self._before, timesteps
-        return timesteps // self.every_steps > before // self.every_steps
-
-
-def checked(kind: type[AnySettings], callback: str, given: Mapping[str, Any], others: Mapping[str, Any]) -> AnySettings:
-    """Returns a callback's arguments as settings.
-
-    Args:
-        kind: Which.
-        callback: The callback's name, for errors.
-        given: The arguments.
-        others: Arguments that there are not.
-
-    Raises:
-        TypeError: There are such.
-        SettingsError: A value is wrong.
-    """
-    for name in others:
-        raise TypeError(f"{callback}: {name}: {unknown(name, kind.__struct_fields__)}")
-    settings = parse(kind, callback, dict(given))
-    assert settings is not None
-    return settings

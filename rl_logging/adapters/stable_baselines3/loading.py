@@ -7,10 +7,13 @@ import json
 import os
 import pickle
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.save_util import load_from_zip_file, recursive_getattr
 from stable_baselines3.common.vec_env import VecNormalize, unwrap_vec_normalize
 
 from rl_logging.adapters.stable_baselines3.environments import make_env, vectorized
@@ -21,6 +24,26 @@ NORMALIZER: Final = "vecnormalize.pkl"
 REPLAY_BUFFER: Final = "replay_buffer.pkl"
 
 _VERSION: Final = re.compile(r"step_(-?\d+)(?:\.(\d+))?")
+
+
+def is_saved_as(model: BaseAlgorithm, folder: Path) -> bool:
+    """Returns whether the parameters of `model`, its optimizers' too, are those of the model saved in `folder`."""
+    try:
+        _, parameters, variables = load_from_zip_file(folder / MODEL, load_data=False, device="cpu")
+    except (OSError, ValueError):  # it is gone
+        return False
+    now = {name: recursive_getattr(model, name) for name in variables or {}}
+    return _equal(parameters, model.get_parameters()) and _equal(variables or {}, now)
+
+
+def _equal(saved: Any, now: Any) -> bool:
+    if isinstance(saved, Mapping) and isinstance(now, Mapping):
+        return saved.keys() == now.keys() and all(_equal(entry, now[key]) for key, entry in saved.items())
+    if isinstance(saved, (list, tuple)) and isinstance(now, (list, tuple)):
+        return len(saved) == len(now) and all(map(_equal, saved, now))
+    if isinstance(saved, torch.Tensor) and isinstance(now, torch.Tensor):
+        return bool(torch.equal(saved.cpu(), now.detach().cpu()))
+    return bool(saved == now)
 
 
 def load_checkpoint(

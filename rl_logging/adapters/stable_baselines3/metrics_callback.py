@@ -40,10 +40,14 @@ class MetricsCallback(BaseCallback):  # type: ignore[misc]
     def _on_training_start(self) -> None:
         if self._training is not None:
             self._safely("start", self._training.start)
+            self._tell_of_parent()
 
     def _on_rollout_start(self) -> None:
         if self._training is not None:
-            self._safely("rollout_starts", self._training.rollout_starts)
+            try:
+                self._training.rollout_starts()
+            except Exception as error:
+                self._failed("rollout_starts", error)
 
     def _on_step(self) -> bool:
         if self._training is not None:
@@ -55,7 +59,10 @@ class MetricsCallback(BaseCallback):  # type: ignore[misc]
 
     def _on_rollout_end(self) -> None:
         if self._training is not None:
-            self._safely("rollout_ends", self._training.rollout_ends)
+            try:
+                self._training.rollout_ends()
+            except Exception as error:
+                self._failed("rollout_ends", error)
 
     def _on_training_end(self) -> None:
         self._safely("end", self._end)
@@ -68,6 +75,15 @@ class MetricsCallback(BaseCallback):  # type: ignore[misc]
         training, self._training = self._training, None
         if training is not None:
             training.end()
+
+    def _tell_of_parent(self) -> None:
+        if self.parent is not None:
+            self._experiment.warn_once(
+                "stable_baselines3/below",
+                f"MetricsCallback below a {type(self.parent).__name__} is not told of steps and rollouts: returns and "
+                "lengths of episodes, rollout_time, learning_time and grad_norm are missing, and intervals are only "
+                "roughly kept; put it beside that one, as learn(callback=[*logger.get_callbacks(), ...])",
+            )
 
     def _safely(self, what: str, action: Callable[[], None]) -> None:
         try:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-import time
 from collections import deque
 from collections.abc import Collection, Mapping
+from time import perf_counter
 from typing import Any
 
 from rl_logging.adapters.gradients import GradientNorms
@@ -102,22 +102,47 @@ class _Mean:
         return mean
 
 
+class Aside:
+    """Clocks what is done besides training, inside its ``with``: an evaluation, say. It may stand within another.
+
+    Attributes:
+        seconds: How long it has taken so far.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._depth = 0
+        self._since_s = 0.0
+
+    def __enter__(self) -> None:
+        if not self._depth:
+            self._since_s = perf_counter()
+        self._depth += 1
+
+    def __exit__(self, *error: object) -> None:
+        self._depth -= 1
+        if not self._depth:
+            self.seconds += perf_counter() - self._since_s
+
+
 class Progress:
     """Clocks rollouts and updates, and listens to the norms of the gradients that an update clips.
 
     Args:
         model: The algorithm.
+        aside: What is not counted.
 
     Attributes:
         iterations: Rollouts with an update so far.
         fresh: Whether there is anything new since the last call of `figures`.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, aside: Aside) -> None:
         self.iterations = 0
         self.fresh = False
         self._model = model
-        self._start_s = time.perf_counter()
+        self._aside = aside
+        self._start_s = perf_counter() - aside.seconds
         self._start_timesteps = model.num_timesteps
         self._updates = self._count_updates()
         self._rollout_start_s: float | None = None
@@ -135,38 +160,44 @@ class Progress:
 
     def end(self) -> None:
         """Ends the update's clock, and the listening. Idempotent."""
-        self._update_ends()
+        self.update_may_have_ended()
+        self._rollout_end_s = None
         if self._norms is not None:
             self._norms.stop()
 
     def rollout_starts(self) -> None:
         """Starts a rollout's clock, and ends the update's."""
-        self._update_ends()
+        self._rollout_start_s = self.update_may_have_ended()
+        self._rollout_end_s = None
         if self._norms is not None:
             self._norms.pause()
-        self._rollout_start_s = time.perf_counter()
 
     def rollout_ends(self) -> None:
         """Stops a rollout's clock; what follows is the update."""
-        self._rollout_end_s = time.perf_counter()
+        self._rollout_end_s = now = perf_counter() - self._aside.seconds
         if self._rollout_start_s is not None:
             self.fresh = True
-            self._rollouts.add(self._rollout_end_s - self._rollout_start_s)
+            self._rollouts.add(now - self._rollout_start_s)
             self._rollout_start_s = None
         if self._norms is not None:
             self._norms.resume()
 
-    def update_may_have_ended(self) -> None:
-        """Stops the update's clock if there was an update, else it goes on: one may still come."""
-        if self._rollout_end_s is None:
-            return
-        updates = self._count_updates()
-        if updates != self._updates:
-            self.fresh = True
-            self._updates = updates
-            self._learning.add(time.perf_counter() - self._rollout_end_s)
-            self.iterations += 1
-            self._rollout_end_s = None
+    def update_may_have_ended(self) -> float:
+        """Stops the update's clock if there was an update, else it goes on: one may still come.
+
+        Returns:
+            What the clock shows.
+        """
+        now = perf_counter() - self._aside.seconds
+        if self._rollout_end_s is not None:
+            updates = self._count_updates()
+            if updates != self._updates:
+                self.fresh = True
+                self._updates = updates
+                self._learning.add(now - self._rollout_end_s)
+                self.iterations += 1
+                self._rollout_end_s = None
+        return now
 
     def figures(self) -> dict[str, float]:
         """Returns what is new since the last call, under canonical names.
@@ -186,14 +217,11 @@ class Progress:
             figures["grad_norm"] = norm
         return figures
 
-    def fps(self) -> float:
-        """Returns environment steps a second since the training began, as stable-baselines3 counts them."""
+    def counters(self, step: int) -> dict[str, float]:
+        """Returns what is counted: the run's step, the environment steps a second of training, and iterations."""
+        seconds = perf_counter() - self._aside.seconds - self._start_s
         steps = self._model.num_timesteps - self._start_timesteps
-        return float(steps / max(time.perf_counter() - self._start_s, 1e-9))
-
-    def _update_ends(self) -> None:
-        self.update_may_have_ended()
-        self._rollout_end_s = None
+        return {"timesteps": step, "fps": float(steps / max(seconds, 1e-9)), "iterations": self.iterations}
 
     def _count_updates(self) -> Any:
         return getattr(self._model, "_n_updates", None)

@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
+from rl_logging.adapters.stable_baselines3.progress import Aside
 from rl_logging.extraction.clock import Clock
 from rl_logging.extraction.pipeline import Pipeline
 
@@ -19,6 +20,10 @@ class Ongoing(Protocol):
 
     def end(self) -> None:
         """Ends its logging."""
+        ...
+
+    def settle(self) -> None:
+        """Writes what waits to be written."""
         ...
 
 
@@ -60,6 +65,10 @@ class Session:
 
     Args:
         logger: The `rl_logging.ExperimentLogger`.
+
+    Attributes:
+        clock: The run's.
+        aside: Clocks what is done besides training.
     """
 
     def __init__(self, logger: Any) -> None:
@@ -70,7 +79,9 @@ class Session:
         self._ongoing: list[Ongoing] = []
         self._leftovers: list[Leftover] = []
         self._described: weakref.ref[Any] | None = None
+        self.aside = Aside()
         logger.on_finish(self.finish)
+        logger.on_flush(self._settle_ongoing)
 
     @classmethod
     def of(cls, logger: Any) -> Session:
@@ -123,6 +134,10 @@ class Session:
         known = self._described is not None and self._described() is model
         self._described = weakref.ref(model)
         return not known
+
+    def _settle_ongoing(self) -> None:
+        for training in list(self._ongoing):
+            training.settle()
 
     def finish(self) -> None:
         """Ends what is ongoing, and logs what was kept."""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from time import monotonic
 from typing import Any, Final
 
-from stable_baselines3.common.logger import DISABLED
-
+from rl_logging.adapters.stable_baselines3.backlog import Backlog
 from rl_logging.adapters.stable_baselines3.describe import configuration
+from rl_logging.adapters.stable_baselines3.held import held_values
 from rl_logging.adapters.stable_baselines3.media import KINDS, log_media
 from rl_logging.adapters.stable_baselines3.names import (
     EPISODE_KEYS,
@@ -24,12 +23,11 @@ from rl_logging.adapters.stable_baselines3.names import (
 )
 from rl_logging.adapters.stable_baselines3.progress import Episodes, Progress
 from rl_logging.adapters.stable_baselines3.session import Leftover, Session
-from rl_logging.adapters.stable_baselines3.tap import LoggerTap, is_excluded
+from rl_logging.adapters.stable_baselines3.tap import LoggerTap
 from rl_logging.adapters.videos import watch_env
 from rl_logging.extraction.intervals import Interval
 
-_ENDED_MOST: Final = 100
-_ENDED_S: Final = 1.0
+_LONG_ROLLOUT: Final = 20
 
 
 class Training:
@@ -62,11 +60,11 @@ class Training:
         self._steps = 0
         self._told_at: int | None = None
         self._touched: set[str] = set()
-        self._ended: list[tuple[int, dict[str, float]]] = []
-        self._wrote_ended_at = monotonic()
+        self._rollout_began = 0
+        self._backlog = Backlog(self._pipeline, self._keys_of)
         self._evaluates = evaluates_candidates(model)
         self._episodes = Episodes(model)
-        self._progress = Progress(model)
+        self._progress = Progress(model, self._session.aside)
         self._target = model.logger
         self._tap = LoggerTap.listen(self._target, self)
         self._session.settle(self._target)
@@ -86,7 +84,9 @@ class Training:
         """The collection of a rollout starts, and the update before it is done."""
         self._follow_logger()
         self._progress.rollout_starts()
-        self._episodes.evaluation_starts()
+        if self._evaluates:
+            self._episodes.evaluation_starts()
+        self._rollout_began = self._steps
         if self._interval.kind == "rollout" and self._steps and self.active:
             self._emit()
 
@@ -103,12 +103,19 @@ class Training:
         # Where other processes evaluate candidates, no step of theirs is known.
         if self._evaluates and names.get("async_eval") is None and self._episodes.evaluated():
             self._episodes_ended()
-        self._advance()
+        if self.model.num_timesteps != self._at:
+            self._advance()
         for info in names.get("infos", ()):
             if "episode" in info:
                 self._episodes.add(info["episode"])
-        if self._episodes.new:
+        if self._follows and self._episodes.new:
             self._episodes_ended()
+        if self._backlog.waiting:
+            self._backlog.settle_if_due()
+
+    def settle(self) -> None:
+        """Writes what waits to be written."""
+        self._backlog.settle()
 
     def rollout_ends(self) -> None:
         """A rollout is collected; what follows is the update."""
@@ -117,6 +124,8 @@ class Training:
         if self._evaluates and self._episodes.evaluated():
             self._advance()
             self._episodes_ended()
+        if self._steps - self._rollout_began > _LONG_ROLLOUT:  # and so may be the update
+            self._backlog.settle()
         self._progress.rollout_ends()
 
     def end(self) -> None:
@@ -131,28 +140,31 @@ class Training:
         self._logger.set_clock(lambda: final)
         self._progress.end()
         if self._follows:
-            self._log_ended()
+            self._backlog.settle()
             stays = getattr(self.model, "_custom_logger", False) and self.model.logger is self._target
             self._leave_logger(keep=stays)
             self._log_own(self._last_figures(), final)
-        elif self._steps:
-            self._emit()
         else:
-            self._pipeline.emit(final)
+            if self._steps:
+                self._emit()
+            else:
+                self._backlog.emit(final, {})
+            self._backlog.settle()
 
     # What the algorithm's logger is told.
 
     def on_record(self, key: str, value: Any, *, mean: bool = False) -> None:
         """A value was recorded."""
         try:
-            self._touched.add(key)
-            self._advance()
+            if self.model.num_timesteps != self._at:
+                self._advance()
+            if self._follows:
+                self._touched.add(key)
             if type(value) is not float and isinstance(value, KINDS):
                 # At once: a figure is closed, and a second picture takes the place of the first, before the next dump.
-                log_media(self._logger, key, value, self._run_step(self._at))
-            elif not self._follows and value is not None:
-                for name, kept in self._logged({key: value}).items():
-                    self._pipeline.record(name, kept, "mean" if mean else None)
+                self._log_media(key, value)
+            elif not self._follows:
+                self._backlog.record(key, value, "mean" if mean else None)
         except Exception as error:
             tell_of_failure(self._logger, "record", self._at, error)
 
@@ -170,8 +182,7 @@ class Training:
         values = self._held_values()
         self._touched.clear()
         at = self._run_step(int(step))
-        self._log_ended()
-        self._pipeline.log(self._logged(values), at)
+        self._backlog.settle()
         self._progress.update_may_have_ended()
         figures = self._progress.figures()
         if TIMESTEPS_KEY in values:
@@ -186,29 +197,24 @@ class Training:
                 if self._own_means or not name.endswith("_mean")
             )
             self._episodes.fresh = False
-        self._log_own(figures, at)
+        self._pipeline.emit(at, values=self._logged(values), own=figures)
 
     def _held_values(self) -> dict[str, Any]:
         """Returns what the algorithm's logger would write now."""
-        target = self._target
-        values = {
-            key: value
-            for key, value in dict(target.name_to_value).items()
-            if not is_excluded(target.name_to_excluded.get(key))
-            # One that is disabled neither writes nor forgets, so that what it holds may be old.
-            and (target.level != DISABLED or key in self._touched)
-        }
-        for key in [key for key, value in values.items() if isinstance(value, KINDS)]:
-            media = values.pop(key)
-            if key not in self._touched:  # from before the training, so it was not heard of
-                log_media(self._logger, key, media, self._run_step(self._at))
-        return values
+        return held_values(self._target, self._touched, self._log_media)
+
+    def _log_media(self, key: str, value: Any) -> None:
+        log_media(self._logger, key, value, self._run_step(self._at))
 
     def _logged(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        logged = {key: value for key, value in values.items() if key not in self._skipped}
-        if self._canonical and OBJECTIVE_KEY in logged:
-            logged[clean(OBJECTIVE_KEY)] = logged[OBJECTIVE_KEY]  # besides the policy loss, which is its negative
-        return logged
+        return {name: value for key, value in values.items() for name in self._keys_of(key)}
+
+    def _keys_of(self, key: str) -> tuple[str, ...]:
+        """Returns under which keys a value is logged; none where a figure of our own has the name."""
+        if key in self._skipped:
+            return ()
+        # An objective by its own name, too, besides the policy loss, which is its negative.
+        return (key, clean(key)) if self._canonical and key == OBJECTIVE_KEY else (key,)
 
     def _follow_logger(self) -> None:
         """Moves over to the algorithm's logger of now, where somebody has given it another one."""
@@ -249,44 +255,33 @@ class Training:
 
     def _emit(self) -> None:
         step = self._run_step(self._at)
-        if self._episodes.new:
-            for key, value in self._episodes.drain().items():
-                self._pipeline.record(key, value)
-        self._pipeline.emit(step)
-        figures = self._counters(step)
+        self._record_episodes()
+        figures = self._progress.counters(step)
         if self._progress.fresh:
             figures.update(self._progress.figures())
         if self._episodes.fresh:
             figures.update(self._new_episodes())
-        self._log_own(figures, step)
+        self._backlog.emit(step, figures)
 
     def _episodes_ended(self) -> None:
         """Takes the episodes that ended with this step, where its own logger's writing is followed.
 
-        At other intervals they wait in the window, as everything does. Here they are logged many at a time, each at
-        its own step: one by one between two steps, when nothing of ours is in the processor's caches, a record costs
-        several times as much. But none waits where the last ones were written a second ago: what waits is lost with
-        the process.
+        At other intervals they wait for the next emission, as everything does.
         """
         if self._follows:
-            self._ended.append((self._run_step(self._at), self._episodes.drain()))
-            if len(self._ended) >= _ENDED_MOST or monotonic() - self._wrote_ended_at > _ENDED_S:
-                self._log_ended()
+            self._record_episodes()
+            self._backlog.emit(self._run_step(self._at), {})
 
-    def _log_ended(self) -> None:
-        ended, self._ended = self._ended, []
-        for step, values in ended:
-            self._pipeline.log(values, step)
-        self._wrote_ended_at = monotonic()
+    def _record_episodes(self) -> None:
+        if self._episodes.new:
+            for key, value in self._episodes.drain().items():
+                self._backlog.record(key, value)
 
     def _last_figures(self) -> dict[str, float]:
         figures = {**self._progress.figures(), **self._new_episodes()}
         if self._at not in (self._told_at, self._start):
-            figures.update(self._counters(self._run_step(self._at)))
+            figures.update(self._progress.counters(self._run_step(self._at)))
         return figures
-
-    def _counters(self, step: int) -> dict[str, float]:
-        return {"timesteps": step, "fps": self._progress.fps(), "iterations": self._progress.iterations}
 
     def _new_episodes(self) -> dict[str, float]:
         if not self._episodes.fresh:

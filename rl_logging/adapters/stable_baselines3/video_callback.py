@@ -10,24 +10,17 @@ import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-from rl_logging.adapters.stable_baselines3.environments import (
-    EnvError,
-    fitted,
-    make_by,
-    make_env,
-    recipe_of,
-    shares,
-    synchronize,
-)
-from rl_logging.adapters.stable_baselines3.experiment_callback import EverySteps, ExperimentCallback, checked
-from rl_logging.adapters.stable_baselines3.isolation import OwnRandomness, own_seed, preserved
+from rl_logging.adapters.stable_baselines3.beside import Beside
+from rl_logging.adapters.stable_baselines3.environments import EnvError, make_by, make_env, recipe_of, shares
+from rl_logging.adapters.stable_baselines3.isolation import preserved
+from rl_logging.adapters.stable_baselines3.periodic_callback import PeriodicCallback, checked
 from rl_logging.settings.callbacks import VideoSettings
 
 _PURPOSE: Final = 2
 _FPS: Final = 30.0
 
 
-class VideoRecorderCallback(ExperimentCallback):
+class VideoRecorderCallback(PeriodicCallback):
     """Records whole episodes every so many environment steps, as the videos ``videos/episode_<i>``.
 
     They are played in an environment of their own, so that the training's is left alone, and by its `render`; the
@@ -55,6 +48,8 @@ class VideoRecorderCallback(ExperimentCallback):
         TypeError: There is no such argument; for stable-baselines3's, the message says which one is meant.
     """
 
+    settings: VideoSettings
+
     def __init__(
         self,
         experiment: Any,
@@ -70,62 +65,38 @@ class VideoRecorderCallback(ExperimentCallback):
         verbose: int = 0,
         **others: Any,
     ) -> None:
-        super().__init__(experiment, verbose)
-        self.need_experiment()
-        given = {
-            "every_steps": every_steps,
-            "episodes": episodes,
-            "fps": fps,
-            "max_steps": max_steps,
-            "deterministic": deterministic,
-            "seed": seed,
-        }
-        self.settings = checked(VideoSettings, type(self).__name__, given, others)
+        super().__init__(experiment, checked(VideoSettings, type(self).__name__, locals()), verbose)
         self.name = name
-        # One that was handed over is the user's to seed and to close.
-        self._own = not isinstance(env, (gym.Env, VecEnv))
         with preserved():
             found = _find_env(experiment, env)
         self.fps = self.settings.fps or float(found.metadata.get("render_fps") or _FPS)
         self._camera = Camera(found)
-        self._bare = DummyVecEnv([lambda: self._camera])
-        self._env: VecEnv = self._bare
-        self._every = EverySteps(self.settings.every_steps)
-        self._randomness: OwnRandomness | None = None
-        if self._own:
+        bare = DummyVecEnv([lambda: self._camera])
+        what = f"{type(self).__name__}: env"
+        self._beside = Beside(bare, env, what=what, seed=self.settings.seed, purpose=_PURPOSE)
+        if self._beside.is_own:
             experiment.on_finish(found.close)
 
     def _init_callback(self) -> None:
-        try:
-            self._env = fitted(self._bare, self.training_env)  # anew: another model's may be wrapped in another way
-        except EnvError as error:
-            raise EnvError(f"{type(self).__name__}: env: {error}") from None
-        if self._randomness is None:
-            seed = self.settings.seed if self.settings.seed is not None else own_seed(self.model, _PURPOSE)
-            self._randomness = OwnRandomness(seed)
-            if self.settings.seed is not None or self._own:
-                self._bare.seed(seed)
-
-    def _on_training_start(self) -> None:
-        self._every.start(self.num_timesteps)
+        self._beside.fit(self.model, self.training_env)
 
     def _on_step(self) -> bool:
-        if self._every.due(self.num_timesteps):
+        if self.is_due():
             self.attempt("recording a video", self._record)
         return True
 
     def _record(self) -> None:
-        assert self._randomness is not None
         step = self.run_step()
-        synchronize(self._env, self.training_env)
-        with self._randomness.lent_to(self.model):
+        with self._beside.lent_to(self.model, self.training_env):
             for number in range(self.settings.episodes):
                 self.experiment.log_video(f"{self.name}_{number}", self._episode(), step=step, fps=self.fps)
 
     def _episode(self) -> Iterator[Any]:
         """Plays an episode, and yields its frames, from the first state to the last."""
+        env = self._beside.env
+        assert env is not None
         self._camera.start()
-        observation = self._env.reset()
+        observation = env.reset()
         state, starts = None, np.ones(1, dtype=bool)
         yield from self._camera.take()
         for _ in range(self.settings.max_steps):
@@ -134,20 +105,18 @@ class VideoRecorderCallback(ExperimentCallback):
                 state=state,
                 episode_start=starts,
                 deterministic=self.settings.deterministic,
-                **self._masks(),
+                **self._masks(env),
             )
-            observation, _, starts, _ = self._env.step(action)
+            observation, _, starts, _ = env.step(action)
             yield from self._camera.take()
             if starts[0]:
                 return
 
-    def _masks(self) -> dict[str, Any]:
+    def _masks(self, env: VecEnv) -> dict[str, Any]:
         """Returns which actions are possible, for an algorithm that wants to be told."""
-        if not self._env.has_attr("action_masks") or "MaskablePPO" not in {
-            cls.__name__ for cls in type(self.model).__mro__
-        }:
+        if not env.has_attr("action_masks") or "MaskablePPO" not in {cls.__name__ for cls in type(self.model).__mro__}:
             return {}
-        return {"action_masks": np.stack(self._env.env_method("action_masks"))}
+        return {"action_masks": np.stack(env.env_method("action_masks"))}
 
 
 class Camera(gym.Wrapper[Any, Any, Any, Any]):  # type: ignore[misc]
