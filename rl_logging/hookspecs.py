@@ -18,6 +18,7 @@ import msgspec
 import pluggy
 
 from rl_logging.sinks import Sink, SinkContext
+from rl_logging.stores import Store
 
 PROJECT: Final = "rl_logging"
 API_VERSION: Final = 1
@@ -35,6 +36,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
         environ: The environment variables.
         run_name: The run's display name.
         run_id: The run's id.
+        parent_id: The id of the run that this one is a part of; it must not take over a run that is there already.
     """
 
     project: str | None
@@ -42,6 +44,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     environ: Mapping[str, str]
     run_name: str = ""
     run_id: str = ""
+    parent_id: str | None = None
 
 
 @hookspec(firstresult=True)
@@ -97,4 +100,20 @@ def rl_logging_look_command(name: str, options: Mapping[str, Any], state: Mappin
         name: The sink's name.
         options: Resolved options.
         state: What the sink's `open` returned.
+    """
+
+
+@hookspec(firstresult=True)
+def rl_logging_open_store(location: str) -> Store | None:
+    """Opens a store to read from, where `location` names one that is this plugin's; None for any other.
+
+    The one hook that is called on every installed plugin, in the order of their names. It is called in the process of
+    whoever reads, never in training, and may import the SDK.
+
+    Args:
+        location: A URI, or ``<plugin>:<rest>``, or a folder.
+
+    Raises:
+        StoreError: It is this plugin's, and cannot be opened.
+        ImportError: It is this plugin's, and the SDK is missing; the message says what to install.
     """

@@ -19,6 +19,7 @@ import pluggy
 from rl_logging import hookspecs
 from rl_logging.hookspecs import PROJECT, Surroundings
 from rl_logging.sinks import Sink, SinkContext
+from rl_logging.stores import Store
 
 GROUP = "rl_logging.sinks"
 
@@ -107,6 +108,10 @@ class SinkPlugin:
     def look_command(self, options: Mapping[str, Any], state: Mapping[str, Any]) -> str | None:
         """Returns the command that looks at the delivered run, or None."""
         return cast("str | None", self._hook.rl_logging_look_command(name=self.name, options=options, state=state))
+
+    def open_store(self, location: str) -> Store | None:
+        """Returns the store at `location`, or None where that is not this plugin's."""
+        return cast("Store | None", self._hook.rl_logging_open_store(location=location))
 
 
 class _FactoryPlugin:
