@@ -7,11 +7,17 @@ import logging
 import click
 
 import rl_logging
+from rl_logging.cli.clean import clean
 from rl_logging.cli.demo import demo
 from rl_logging.cli.doctor import doctor
+from rl_logging.cli.export import export
+from rl_logging.cli.plot import plot
+from rl_logging.cli.runs import runs
 from rl_logging.cli.sinks import sinks
 from rl_logging.cli.status import status
 from rl_logging.cli.sync import sync
+from rl_logging.cli.tail import tail
+from rl_logging.cli.top import top
 
 
 @click.group()
@@ -21,5 +27,5 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
 
 
-for command in (demo, doctor, sinks, status, sync):
+for command in (clean, demo, doctor, export, plot, runs, sinks, status, sync, tail, top):
     main.add_command(command)

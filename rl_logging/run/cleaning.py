@@ -1,0 +1,71 @@
+"""Deleting run directories that nobody needs any more: only what every destination has confirmed."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from rl_logging.bundle import Bundle, BundleError
+from rl_logging.bundle.destination import DestinationFile
+from rl_logging.bundle.directory import WRITER_LOCK
+from rl_logging.bundle.owing import owing
+from rl_logging.bundle.trimming import refers
+from rl_logging.locks import Lock
+
+
+def why_kept(bundle: Bundle, *, offline_too: bool = False) -> str | None:
+    """Returns why a run directory must stay; None where all of it is elsewhere.
+
+    Args:
+        bundle: The run.
+        offline_too: Whether what refers to offline files elsewhere may go, because they were synced.
+    """
+    try:
+        debts = owing(bundle)
+    except BundleError as error:
+        return str(error)
+    if not debts:
+        return "it has no destination: it is the only copy"
+    if not bundle.abandoned():
+        return "it is still running"
+    for debt in debts:
+        name = debt.entry.name
+        if debt.state.unknown is not None:
+            return f"{name}: holds a record that needs a newer rl_logging ('{debt.state.unknown}')"
+        if debt.anything:
+            return f"{name}: {debt.records:,} records owed" if debt.records else f"{name}: the run's end is owed"
+        if debt.state.rejected:
+            return f"{name} refused {debt.state.rejected:,} records, whose only copy this is"
+        if debt.state.damaged:
+            return f"{name}: {len(debt.state.damaged)} places of the journal could not be read"
+        if refers(debt.entry) and not offline_too:
+            return f"{name}: its offline files may refer to it; --offline-too once they are synced"
+        if DestinationFile(bundle, debt.entry).being_delivered():
+            return f"{name}: it is being delivered"
+    return None
+
+
+def size_of(folder: Path) -> int:
+    """Returns how many bytes the files in `folder` have."""
+    return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
+
+
+def remove(bundle: Bundle, *, offline_too: bool = False) -> str | None:
+    """Deletes a run directory if it may go; returns why it stayed, None where it is gone.
+
+    Raises:
+        OSError: It cannot be deleted.
+    """
+    lock = Lock(bundle.path / WRITER_LOCK)
+    if not lock.acquire():
+        return "it is still running"
+    try:
+        kept = why_kept(bundle, offline_too=offline_too)  # once more: nobody can go on with it now
+        if kept is not None:
+            return kept
+        doomed = bundle.path.with_name(f".{bundle.path.name}.deleted")
+        bundle.path.rename(doomed)  # so that nobody finds one that is half gone
+    finally:
+        lock.release()
+    shutil.rmtree(doomed)
+    return None

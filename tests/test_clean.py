@@ -1,0 +1,77 @@
+"""``rl-logging clean``: only what every destination has confirmed goes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from rl_logging import ExperimentLogger
+from rl_logging.cli import main
+
+
+@pytest.fixture(autouse=True)
+def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+
+
+def cli(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def make_run(folder: Path, name: str, delivery: str, *, offline: bool = False) -> Path:
+    config = {"mlflow": {"tracking_uri": f"sqlite:///{folder / 'mlflow.db'}"}}
+    if offline:
+        config = {"wandb": {"mode": "offline", "dir": str(folder)}}
+    with ExperimentLogger(config, name=name, dir=folder / "runs", delivery=delivery, quiet=True) as run:  # type: ignore[arg-type]
+        run.log_metrics({"loss": 1.0}, step=0)
+    return run.run_dir
+
+
+def test_only_delivered_runs_go(tmp_path: Path) -> None:
+    delivered = make_run(tmp_path, "delivered", "thread")
+    owed = make_run(tmp_path, "owed", "offline")
+    referred = make_run(tmp_path, "referred", "thread", offline=True)
+    running = ExperimentLogger(
+        {"mlflow": {"tracking_uri": f"sqlite:///{tmp_path / 'mlflow.db'}"}},
+        name="running", dir=tmp_path / "runs", delivery="thread", quiet=True,
+    )  # fmt: skip
+
+    planned = cli("clean", "--dry-run", tmp_path / "runs")
+    assert planned.exit_code == 0, planned.output
+    lines = {line.split("│")[1].strip(): line for line in planned.stdout.splitlines() if line.startswith("│")}
+    assert "goes" in lines[delivered.name]
+    assert "records owed" in lines[owed.name]
+    assert "--offline-too" in lines[referred.name]
+    assert "still running" in lines[running.run_dir.name]
+    assert delivered.is_dir()
+
+    refused = CliRunner().invoke(main, ["clean", str(tmp_path / "runs")], input="n\n")
+    assert refused.exit_code == 1
+    assert delivered.is_dir()
+
+    done = cli("clean", "--yes", tmp_path / "runs")
+    assert done.exit_code == 0, done.output
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir() if path.is_dir()) == sorted(
+        path.name for path in (owed, referred, running.run_dir)
+    )
+    running.finish()
+    assert cli("clean", "--yes", "--offline-too", referred).exit_code == 0
+    assert not referred.exists()
+
+
+def test_a_young_run_stays(tmp_path: Path) -> None:
+    run_dir = make_run(tmp_path, "young", "thread")
+    done = cli("clean", "--yes", "--older-than", "1", run_dir)
+    assert done.exit_code == 0
+    assert "not that old" in done.stdout
+    assert run_dir.is_dir()
+
+
+def test_a_run_without_destination_is_the_only_copy(tmp_path: Path) -> None:
+    with ExperimentLogger({"mlflow": None}, dir=tmp_path, delivery="offline", quiet=True) as run:
+        run.log_metrics({"loss": 1.0})
+    done = cli("clean", "--yes", tmp_path)
+    assert "the only copy" in done.stdout
+    assert run.run_dir.is_dir()
