@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from pathlib import Path
 from typing import Any
@@ -220,3 +221,43 @@ def test_a_checkpoint_that_is_kept_here_alone_is_found(tmp_path: Path) -> None:
     assert found is not None
     assert best is not None
     assert (found.name, found.step, best.step) == ("checkpoint", 50, 10)
+
+
+def test_a_checkpoint_of_ones_own_says_where_to_go_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with offline(tmp_path, name="mine") as logger:
+        logger.log_metrics({"x": 1.0}, step=40)
+        state = json.loads(json.dumps(logger.state_dict()))
+        logger.log_metrics({"x": 1.0}, step=60)
+    assert state == {
+        "id": logger.run_dir.name.rpartition("-")[2],
+        "name": "mine",
+        "run_dir": str(logger.run_dir),
+        "step": 40,
+        "accepted": state["accepted"],
+    }
+    caplog.clear()
+    with offline(tmp_path, resume=state["id"], resume_step=state["step"]) as again:
+        again.load_state_dict(state)
+        assert all("no sink" in message for message in caplog.messages)
+        assert (again.resumed, again.step) == (True, 40)
+        again.log_metrics({"x": 2.0})
+        assert again.step == 41
+    caplog.clear()
+    with offline(tmp_path) as other:
+        other.load_state_dict(state)
+        assert other.step == 40
+        other.load_state_dict({"no": "state"})
+        other.load_state_dict({"step": "far"})
+        assert other.step == 40
+    told = [message for message in caplog.messages if "no sink" not in message]
+    assert f"the state is of the run '{state['id']}'" in told[0]
+    assert "what state_dict() returned" in told[1]
+    assert "step: got 'far'" in told[2]
+
+
+def test_a_logger_that_keeps_nothing_has_a_state_too(tmp_path: Path) -> None:
+    with ExperimentLogger(delivery="disabled", dir=tmp_path / "runs") as logger:
+        logger.log_metrics({"x": 1.0}, step=3)
+        state = logger.state_dict()
+        logger.load_state_dict(state)
+    assert state == {"id": None, "name": None, "run_dir": None, "step": 3, "accepted": 0}

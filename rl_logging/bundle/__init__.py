@@ -13,6 +13,7 @@ from rl_logging.bundle.directory import (
     find,
     write_atomically,
 )
+from rl_logging.bundle.rewinds import superseded
 
 __all__ = [
     "MANIFEST",
@@ -23,5 +24,6 @@ __all__ = [
     "SinkEntry",
     "WriterInfo",
     "find",
+    "superseded",
     "write_atomically",
 ]

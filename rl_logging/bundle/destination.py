@@ -17,6 +17,9 @@ from typing import Any, Final, Literal
 import msgspec
 
 from rl_logging.bundle import Bundle, BundleError, SinkEntry, write_atomically
+from rl_logging.bundle.foreign import ForeignError, read_kept
+from rl_logging.bundle.rewinds import branches
+from rl_logging.journal.segment import MAX_PAYLOAD_BYTES
 from rl_logging.locks import Lock
 from rl_logging.records import RunStatus
 
@@ -24,6 +27,8 @@ log = logging.getLogger("rl_logging")
 
 Phase = Literal["waiting", "opening", "delivering", "backoff", "refused", "done"]
 EXAMPLES: Final = 1000
+MAX_LINE_BYTES: Final = 2 * MAX_PAYLOAD_BYTES
+SUPERSEDED: Final = "superseded"
 
 
 class DestinationState(msgspec.Struct, kw_only=True):
@@ -38,6 +43,7 @@ class DestinationState(msgspec.Struct, kw_only=True):
         delivered: Records in the store.
         skipped: Records of kinds the sink does not take.
         rejected: Records the store refused; they are in ``<key>.rejected.jsonl``.
+        superseded: Records left out, because the run went back behind their steps since.
         merged: Points that were equal to others.
         renamed: Names the store does not take, and what it has instead.
         truncated: What the store has only in part, and how.
@@ -48,6 +54,8 @@ class DestinationState(msgspec.Struct, kw_only=True):
         end: The status in the run's End record, where that is the last one read.
         closed: With which status the remote run was ended; None while it is not.
         unknown: The kind of record that needs a newer rl_logging; None where there is none.
+        branch: Which branch of the run it has: how often the run had gone back (`rl_logging.bundle.rewinds`).
+        earlier: `remote` of the branch before, which has what is superseded now; None where there is none.
     """
 
     sink: str
@@ -58,6 +66,7 @@ class DestinationState(msgspec.Struct, kw_only=True):
     delivered: int = 0
     skipped: int = 0
     rejected: int = 0
+    superseded: int = 0
     merged: int = 0
     renamed: dict[str, str] = {}
     truncated: dict[str, str] = {}
@@ -68,6 +77,8 @@ class DestinationState(msgspec.Struct, kw_only=True):
     end: RunStatus | None = None
     closed: RunStatus | None = None
     unknown: str | None = None
+    branch: int = 0
+    earlier: dict[str, Any] | None = None
 
     @property
     def url(self) -> str | None:
@@ -89,20 +100,68 @@ class DestinationFile:
         self.path = bundle.sinks / f"{entry.key}.json"
         self.rejected_path = bundle.sinks / f"{entry.key}.rejected.jsonl"
         self._lock_path = bundle.sinks / f"{entry.key}.lock"
+        self._bundle = bundle
         self._entry = entry
 
     def load(self) -> DestinationState:
-        """Returns the kept state; a new one where there is none."""
+        """Returns the kept state; a new one where there is none, and where the run has gone back since.
+
+        Raises:
+            BundleError: Where the run went back cannot be read.
+        """
+        kept, branch = self._kept(), len(branches(self._bundle))
+        if kept is not None and kept.branch >= branch:
+            return kept
+        fresh = DestinationState(sink=self._entry.name, destination=self._entry.destination, branch=branch)
+        if kept is not None:
+            fresh.earlier = kept.earlier if kept.remote is None else kept.remote
+        return fresh
+
+    def load_any(self) -> DestinationState:
+        """Returns the kept state, of whatever branch it is; as `load` where there is none."""
+        return self._kept() or self.load()
+
+    def begin_branch(self) -> None:
+        """Puts aside what an earlier branch of the run has, where there is a new one; under the destination's lock.
+
+        It may be interrupted anywhere and is done again then.
+        """
+        kept, fresh = self._kept(), self.load()
+        if kept is None or kept.branch >= fresh.branch:
+            return
+        if kept.remote is not None:
+            write_atomically(self._aside(kept.branch, ".json"), msgspec.json.encode(kept))
+        if self.rejected_path.exists():
+            self._aside(kept.branch, ".json").parent.mkdir(exist_ok=True)
+            self.rejected_path.replace(self._aside(kept.branch, ".rejected.jsonl"))
+        self.save(fresh)
+
+    def earlier(self) -> list[DestinationState]:
+        """Returns the states of the branches before, oldest first."""
+        found = []
+        for path in self._aside(0, ".json").parent.glob(f"{self._entry.key}-*.json"):
+            with contextlib.suppress(OSError, msgspec.DecodeError, RecursionError):
+                found.append(msgspec.json.decode(path.read_bytes(), type=DestinationState))
+        return sorted(found, key=lambda state: state.branch)
+
+    def save_earlier(self, state: DestinationState) -> None:
+        """Keeps the state of a branch before."""
+        write_atomically(self._aside(state.branch, ".json"), msgspec.json.encode(state))
+
+    def _aside(self, branch: int, suffix: str) -> Path:
+        return self._bundle.sinks / SUPERSEDED / f"{self._entry.key}-{branch + 1}{suffix}"
+
+    def _kept(self) -> DestinationState | None:
         try:
-            return msgspec.json.decode(self.path.read_bytes(), type=DestinationState)
+            return msgspec.json.decode(read_kept(self.path), type=DestinationState)
         except FileNotFoundError:
             pass
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (ForeignError, msgspec.DecodeError, RecursionError) as error:
             # Delivering again is harmless: sinks write what is there already only once.
             log.warning("%s is damaged (%s): put aside, delivery starts anew", self.path, error)
             with contextlib.suppress(OSError):
                 self.path.replace(self.path.with_suffix(".damaged"))
-        return DestinationState(sink=self._entry.name, destination=self._entry.destination)
+        return None
 
     def save(self, state: DestinationState) -> None:
         """Keeps `state`."""
@@ -115,11 +174,18 @@ class DestinationFile:
 
     def seqs_set_aside(self) -> set[int]:
         """Returns the seqs of the records in ``<key>.rejected.jsonl``."""
+        seqs: set[int] = set()
         try:
-            lines = self.rejected_path.read_text(encoding="utf-8").splitlines()
+            if not self.rejected_path.is_file():
+                return seqs
+            with open(self.rejected_path, "rb") as file:
+                while line := file.readline(MAX_LINE_BYTES):
+                    row = _row_or_none(line)
+                    if row is not None:
+                        seqs.add(row.seq)
         except FileNotFoundError:
-            return set()
-        return {int(row["seq"]) for row in map(_json_or_none, lines) if isinstance(row, dict) and "seq" in row}
+            pass
+        return seqs
 
     def being_delivered(self) -> bool:
         """Whether some process is delivering there now."""
@@ -158,7 +224,7 @@ def add_destination(bundle: Bundle, entry: SinkEntry) -> None:
 def _added(bundle: Bundle) -> tuple[SinkEntry, ...]:
     file = bundle.sinks / ADDED
     try:
-        added = msgspec.json.decode(file.read_bytes(), type=tuple[SinkEntry, ...])
+        added = msgspec.json.decode(read_kept(file), type=tuple[SinkEntry, ...])
     except FileNotFoundError:
         return ()
     except (OSError, msgspec.DecodeError, RecursionError) as error:
@@ -168,10 +234,16 @@ def _added(bundle: Bundle) -> tuple[SinkEntry, ...]:
     return added
 
 
-def _json_or_none(line: str) -> object:
+class _SetAside(msgspec.Struct):
+    """What counts of a line of ``rejected.jsonl``."""
+
+    seq: int
+
+
+def _row_or_none(line: bytes) -> _SetAside | None:
     try:
-        return json.loads(line)
-    except ValueError:
+        return msgspec.json.decode(line, type=_SetAside)
+    except (msgspec.DecodeError, RecursionError):
         return None  # a line that a kill left unfinished
 
 
@@ -188,3 +260,9 @@ def states(bundle: Bundle) -> dict[str, tuple[SinkEntry, DestinationState, Path]
         entry.key: (entry, DestinationFile(bundle, entry).load(), DestinationFile(bundle, entry).path)
         for entry in destinations(bundle)
     }
+
+
+def most_confirmed(bundle: Bundle) -> int:
+    """Returns the highest seq that any store has confirmed, of whatever branch of the run."""
+    files = [DestinationFile(bundle, entry) for entry in destinations(bundle)]
+    return max((state.confirmed for file in files for state in (*file.earlier(), file.load_any())), default=0)

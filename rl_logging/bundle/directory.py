@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import msgspec
 
+from rl_logging.bundle.foreign import read_kept, ways_out
 from rl_logging.locks import Lock
 from rl_logging.processes import boot_id, started_at
 from rl_logging.sinks import Program
@@ -27,6 +28,7 @@ MANIFEST: Final = "run.json"
 WRITER: Final = "writer.json"
 WRITER_LOCK: Final = "writer.lock"
 _KEY: Final = re.compile(r"[A-Za-z0-9-]{1,64}")
+_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,256}")
 SILENCE_S: Final = 120.0
 LOOKING_S: Final = 2.0
 
@@ -67,7 +69,10 @@ class SinkEntry(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class Manifest(msgspec.Struct, kw_only=True, frozen=True):
-    """``run.json``: what a run is, without secrets."""
+    """``run.json``: what a run is, without secrets.
+
+    `parent` is the id of the run it belongs below, `parent_dir` the way there from the run directory, where known.
+    """
 
     format: int = FORMAT
     version: str
@@ -82,6 +87,8 @@ class Manifest(msgspec.Struct, kw_only=True, frozen=True):
     tags: tuple[str, ...] = ()
     notes: str | None = None
     sinks: tuple[SinkEntry, ...] = ()
+    parent: str | None = None
+    parent_dir: str | None = None
 
 
 class WriterInfo(msgspec.Struct, kw_only=True, frozen=True):
@@ -162,7 +169,11 @@ class Bundle:
             BundleError: `relative` leads out of it.
         """
         root = self.path.resolve()
-        found = (root / relative).resolve()
+        try:
+            found = (root / relative).resolve()
+            found.exists()
+        except (ValueError, RuntimeError, OSError) as error:  # a null byte, a link to itself, a name that is too long
+            raise BundleError(f"{relative[:200]!r} is no path in the run directory {self.path}: {error}") from error
         if os.path.isabs(relative) or not found.is_relative_to(root):
             raise BundleError(f"{relative!r} leads out of the run directory {self.path}")
         return found
@@ -204,8 +215,10 @@ class Bundle:
 
     def _load(self) -> Manifest:
         file = self.path / MANIFEST
+        for link in ways_out(self.path):
+            raise BundleError(f"{link} is no file, or a link that leads out of the run directory")
         try:
-            data = file.read_bytes()
+            data = read_kept(file)
         except OSError as error:
             raise BundleError(f"{self.path} is not a run directory: {MANIFEST}: {error.strerror}") from error
         try:
@@ -216,6 +229,8 @@ class Bundle:
             manifest = msgspec.json.decode(data, type=Manifest)
         except (msgspec.DecodeError, RecursionError) as error:
             raise BundleError(f"{file} is damaged: {error}") from error
+        if not _ID.fullmatch(manifest.id):
+            raise BundleError(f"{file} is damaged: the run's id is {manifest.id!r}")
         for entry in manifest.sinks:
             entry.check(file)
         return manifest
@@ -246,6 +261,7 @@ class Claim:
 
     def _begin(self, previous: WriterInfo | None, first_seq: int) -> None:
         pid = os.getpid()
+        self._previous = previous
         self.info = WriterInfo(
             host=socket.gethostname(),
             boot_id=boot_id(),
@@ -259,8 +275,25 @@ class Claim:
     def release(self, last_seq: int) -> None:
         """Says that the run is over at `last_seq`, and lets another process write."""
         info = msgspec.structs.replace(self.info, released=True, last_seq=last_seq)
+        if self._lock.lost:  # the file says who has taken over
+            self._lock.release()
+            return
         with contextlib.suppress(OSError):  # a full disk: the process's end says the same, later
             write_atomically(self._path / WRITER, msgspec.json.encode(info))
+        self._lock.release()
+
+    def on_lost(self, callback: Callable[[], None]) -> None:
+        """Has `callback` called, from some other thread, when another process has taken over."""
+        self._lock.on_lost = callback
+
+    def abandon(self) -> None:
+        """Lets another process write: this one could not begin."""
+        # As if it had never been: whoever looks would see a writer that is there.
+        with contextlib.suppress(OSError):
+            if self._previous is None:
+                (self._path / WRITER).unlink(missing_ok=True)
+            else:
+                write_atomically(self._path / WRITER, msgspec.json.encode(self._previous))
         self._lock.release()
 
     def forget(self) -> None:
@@ -295,6 +328,6 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 def _read_writer(path: Path) -> WriterInfo | None:
     try:
-        return msgspec.json.decode((path / WRITER).read_bytes(), type=WriterInfo)
-    except (OSError, msgspec.DecodeError):
+        return msgspec.json.decode(read_kept(path / WRITER), type=WriterInfo)
+    except (OSError, msgspec.DecodeError, RecursionError):
         return None

@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Literal
 
 import msgspec
 
 from rl_logging import bundle as bundles
-from rl_logging.bundle import Bundle, BundleError
-from rl_logging.journal import JournalReader, read_header, segments
-from rl_logging.records import Model, decode
+from rl_logging.bundle import Bundle, BundleError, superseded
+from rl_logging.bundle.rewinds import Rewind, add_rewind, rewinds
+from rl_logging.journal import JournalReader, read_header, read_trimmed, segments
+from rl_logging.records import Envelope, Model, decode
 from rl_logging.settings.sections import SettingsError
-
-_SLURM: Final = ("SLURM_ARRAY_JOB_ID", "SLURM_JOB_ID")
-
-
-def default_id(environ: Mapping[str, str]) -> str | None:
-    """Returns the id that a scheduler gives a job and, after a preemption, gives it again; None where there is none."""
-    job = next((environ[variable] for variable in _SLURM if environ.get(variable)), None)
-    if job is None:
-        return None
-    task = environ.get("SLURM_ARRAY_TASK_ID")
-    return f"slurm-{job}-{task}" if task else f"slurm-{job}"
 
 
 def find(resume: bool | str, run_id: str | None, name: str | None, folder: Path) -> Bundle | None:
@@ -61,25 +52,74 @@ def find(resume: bool | str, run_id: str | None, name: str | None, folder: Path)
     return newest
 
 
-def last_step(journal: Path) -> int:
-    """Returns the highest step in the newest of a journal's segments that has any; -1 for none."""
-    for path in reversed(segments(journal)):
-        header = read_header(path)
-        reader = JournalReader(journal, after=header[0].first_seq - 1 if header else 0)
-        highest = -1
-        while batch := reader.read(4096, final=True):
-            highest = max(highest, *(envelope.step if envelope.step is not None else -1 for envelope in batch))
-        if highest >= 0:
-            return highest
-    return -1
-
-
-def saved_models(bundle: Bundle) -> list[Model]:
-    """Returns the run's saved models whose files are there, oldest first; `seq` is 0 where there is no record.
+def last_step(bundle: Bundle) -> int:
+    """Returns the highest step in the newest of the journal's segments that has any which counts; -1 for none.
 
     Raises:
+        BundleError: Where the run went back cannot be read.
         JournalError: The journal needs a newer version.
     """
+    is_superseded = superseded(bundle)
+    for part in _newest_first(bundle):
+        counts = (envelope.step for envelope in part if envelope.step is not None and not is_superseded(envelope))
+        highest = max(counts, default=-1)
+        if highest >= 0:
+            return highest
+    trimmed = read_trimmed(bundle.journal)
+    if trimmed is None:
+        return -1
+    return min([trimmed.step, *(rewind.step for rewind in rewinds(bundle) if rewind.before_seq >= trimmed.seq)])
+
+
+def go_back(bundle: Bundle, to: int | Literal["checkpoint"], last_seq: int) -> Rewind | None:
+    """Has a run go back to a step; only whoever has claimed it may, before it writes anything.
+
+    Args:
+        bundle: The run.
+        to: The step, or ``checkpoint`` for that of the model that was saved last: the very beginning where there is
+            none.
+        last_seq: The run's last record.
+
+    Returns:
+        What was noted; None where nothing was logged beyond that step.
+
+    Raises:
+        BundleError: Where it went back before cannot be read.
+        JournalError: The journal needs a newer version.
+        OSError: It cannot be noted.
+    """
+    if to == "checkpoint":
+        models = saved_models(bundle)
+        step = -1 if not models else models[-1].step or 0
+    else:
+        step = to
+    rewind = Rewind(before_seq=last_seq, step=step, time=time.time())
+    is_superseded = superseded(bundle)
+    parts = _newest_first(bundle)
+    beyond = (rewind.supersedes(envelope) and not is_superseded(envelope) for part in parts for envelope in part)
+    trimmed = read_trimmed(bundle.journal)
+    if not any(beyond) and (trimmed is None or trimmed.step <= step):
+        if not any(map(rewind.supersedes, saved_models(bundle))):
+            return None
+        rewind = msgspec.structs.replace(rewind, branches=False)  # no store has anything of it
+    elif trimmed is not None:
+        rewind = msgspec.structs.replace(rewind, branches=False)  # what a new remote run would begin with is gone
+    add_rewind(bundle, rewind)
+    return rewind
+
+
+def saved_models(bundle: Bundle, *, all_branches: bool = False) -> list[Model]:
+    """Returns the run's saved models whose files are there, oldest first; `seq` is 0 where there is no record.
+
+    Args:
+        bundle: The run.
+        all_branches: Also those that the run went back behind; before the others, however old.
+
+    Raises:
+        BundleError: Where the run went back cannot be read.
+        JournalError: The journal needs a newer version.
+    """
+    is_superseded = superseded(bundle)
     recorded = {record.path: record for record in _records(bundle)}
     kept = {model.path: model for model in _on_disk(bundle)}
     found = []
@@ -87,7 +127,22 @@ def saved_models(bundle: Bundle) -> list[Model]:
         record = recorded.get(path)
         # A folder's name may be taken again once a version was deleted: the older record is not of this one then.
         found.append(record if record is not None and record.time >= model.time - 1.0 else model)
-    return sorted(found, key=lambda model: (model.time, model.seq))
+    counted = [model for model in found if all_branches or not is_superseded(model)]
+    return sorted(counted, key=lambda model: (not is_superseded(model), model.time, model.seq))
+
+
+def _newest_first(bundle: Bundle) -> Iterator[Iterator[Envelope]]:
+    """Yields the records from the start of the newest segment on, then from that of the one before, and so on."""
+    for path in reversed(segments(bundle.journal)):
+        header = read_header(path)
+        yield _envelopes(JournalReader(bundle.journal, after=header[0].first_seq - 1 if header else 0), path)
+
+
+def _envelopes(reader: JournalReader, segment: Path) -> Iterator[Envelope]:
+    while batch := reader.read(4096, final=True):
+        yield from batch
+        if reader.segment is not None and reader.segment > segment.name:
+            return
 
 
 def _records(bundle: Bundle) -> Iterator[Model]:
@@ -122,17 +177,22 @@ class _Told(msgspec.Struct):
 
 
 def _by_id(folder: Path, run_id: str) -> Bundle | None:
-    return next((run for run in _all(folder) if run.manifest.id == run_id), None)
+    # A sweep has thousands of runs in one folder: those are looked at first whose names say so.
+    named = (path for path in bundles.find(folder) if path.name.endswith(f"-{run_id}"))
+    found = (run for paths in (named, bundles.find(folder)) for run in _read(paths))
+    return next((run for run in found if run.manifest.id == run_id), None)
 
 
 def _all(folder: Path) -> list[Bundle]:
-    found = []
-    for path in bundles.find(folder):
+    return list(_read(bundles.find(folder)))
+
+
+def _read(paths: Iterable[Path]) -> Iterator[Bundle]:
+    for path in paths:
         try:
-            found.append(Bundle(path))
+            yield Bundle(path)
         except BundleError:
             continue  # damaged, or a newer version's: not one to go on with
-    return found
 
 
 def _created(run: Bundle) -> float:

@@ -11,7 +11,19 @@ reopening start a new segment, and readers pass over what a torn frame left behi
 from __future__ import annotations
 
 from rl_logging.journal.reader import JournalReader, last_seq
-from rl_logging.journal.segment import Damage, JournalError, read_header, segments
+from rl_logging.journal.segment import Damage, JournalError, number_of, read_header, segments
+from rl_logging.journal.trimmed import Trimmed, read_trimmed
 from rl_logging.journal.writer import JournalWriter
 
-__all__ = ["Damage", "JournalError", "JournalReader", "JournalWriter", "last_seq", "read_header", "segments"]
+__all__ = [
+    "Damage",
+    "JournalError",
+    "JournalReader",
+    "JournalWriter",
+    "Trimmed",
+    "last_seq",
+    "number_of",
+    "read_header",
+    "read_trimmed",
+    "segments",
+]

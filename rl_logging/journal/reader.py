@@ -18,9 +18,11 @@ from rl_logging.journal.segment import (
     resynchronise,
     segments,
 )
+from rl_logging.journal.trimmed import read_trimmed
 from rl_logging.records import Envelope, decode_envelope
 
-CHUNK_BYTES: Final = 1 << 20
+CHUNK_BYTES: Final = 128 << 10
+"""How much is read at once; about as much, some thousand scalars, is what one call returns at the most."""
 
 
 class JournalReader:
@@ -41,20 +43,29 @@ class JournalReader:
         self._seq = after
         self._path: Path | None = None
         self._offset = 0
+        self._taken_bytes = 0
         self._unsynced: set[Path] = set()
         self.damage: list[Damage] = []
         self.missing = 0
         self.run: str | None = None
 
+    @property
+    def segment(self) -> str | None:
+        """The name of the segment it has come to; None before the first."""
+        return None if self._path is None else self._path.name
+
     def read(self, limit: int = 1000, *, final: bool = False) -> list[Envelope]:
         """Returns up to `limit` further records; an empty list when there are none yet.
+
+        Fewer come where they are large, so that memory does not grow with their size.
 
         Args:
             limit: The most records to return.
             final: The writer is gone: what is incomplete now stays so.
         """
         found: list[Envelope] = []
-        while len(found) < limit:
+        most_bytes = self._taken_bytes + CHUNK_BYTES
+        while len(found) < limit and (not found or self._taken_bytes < most_bytes):
             # Which segments there are is asked before the data is read: a frame that is still incomplete after a
             # later segment exists will never be completed.
             following = self._following(final)
@@ -131,6 +142,7 @@ class JournalReader:
         at, problem = self._parse(data, found, limit)
         if at:
             self._offset += at
+            self._taken_bytes += at
             self._unsynced.add(self._path)
         if at or problem is None:
             return at > 0
@@ -164,9 +176,11 @@ class JournalReader:
         if envelope.seq <= self._seq:
             return
         gap = envelope.seq - self._seq - 1
-        if gap:
+        if gap and (trimmed := read_trimmed(self._folder)) is not None:
+            gap = envelope.seq - max(self._seq, trimmed.seq) - 1
+        if gap > 0:
             self.missing += gap
-            self._report(offset, f"records {self._seq + 1} to {envelope.seq - 1} are missing")
+            self._report(offset, f"records {envelope.seq - gap} to {envelope.seq - 1} are missing")
         self._seq = envelope.seq
         found.append(envelope)
 
@@ -206,7 +220,7 @@ def _length(data: bytes) -> int:
 
 
 def last_seq(folder: Path) -> int:
-    """Returns the highest seq in the journal; 0 for an empty or missing one."""
+    """Returns the highest seq in the journal, or that was deleted from it; 0 for an empty or missing one."""
     for path in reversed(segments(folder)):
         header = read_header(path)
         reader = JournalReader(folder, after=header[0].first_seq - 1 if header else 0)
@@ -215,7 +229,8 @@ def last_seq(folder: Path) -> int:
             last = batch[-1].seq
         if last:
             return last
-    return 0
+    trimmed = read_trimmed(folder)
+    return 0 if trimmed is None else trimmed.seq
 
 
 def _tail(path: Path, offset: int) -> bytes:

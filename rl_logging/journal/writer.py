@@ -22,6 +22,7 @@ from rl_logging.journal.segment import (
     number_of,
     segments,
 )
+from rl_logging.journal.trimmed import read_trimmed
 from rl_logging.records import encode
 
 log = logging.getLogger("rl_logging.journal")
@@ -51,12 +52,14 @@ class JournalWriter:
         self._lock = threading.RLock()
         self._writing = False
         self._sealed = False
-        self._deferred: list[tuple[str, int | None, object]] = []
+        self._disowned = ""
+        self._deferred: list[tuple[str, int | None, object, float]] = []
         self._fd = -1
         self._size = 0
         self._retry_at = 0.0
         existing = segments(folder)
-        self._number = number_of(existing[-1]) if existing else 0
+        trimmed = read_trimmed(folder)
+        self._number = max(number_of(existing[-1]) if existing else 0, trimmed.segment if trimmed else 0)
         self._seq = max(floor, last_seq(folder))
         self._time_offset_s = time.time() - time.monotonic()
         self.lost = 0
@@ -76,11 +79,21 @@ class JournalWriter:
         finally:
             self._lock.release()
 
-    def append(self, kind: str, step: int | None, body: object) -> int | None:
+    def now(self) -> float:
+        """Returns the time a record of this moment has: the wall clock's at the start, and never back from there."""
+        return time.monotonic() + self._time_offset_s
+
+    def append(self, kind: str, step: int | None, body: object, time_s: float | None = None) -> int | None:
         """Writes one record and returns its seq; None once the journal is sealed.
 
         A call that interrupts another one of the same thread (a signal handler's) is written right after that one,
         and returns the seq it will then have at the earliest.
+
+        Args:
+            kind: As in `rl_logging.records`, as are the next two.
+            step: The run's step.
+            body: What the kind says.
+            time_s: When it was logged, an earlier `now`; None: now.
 
         Raises:
             JournalError: The record is too large, or the disk took only part of it; it is not accepted, and counted
@@ -88,8 +101,13 @@ class JournalWriter:
         """
         with self._lock:
             if self._sealed:
+                if self._disowned:
+                    self.lost += 1
+                    raise JournalError(self._disowned)
                 return None
-            return self._append_or_defer(kind, step, body)
+            if time_s is None:
+                time_s = time.monotonic() + self._time_offset_s
+            return self._append_or_defer(kind, step, body, time_s)
 
     def seal(self, kind: str, body: object) -> int | None:
         """Writes the last record, after which none is accepted; see `append`."""
@@ -98,7 +116,14 @@ class JournalWriter:
                 return None
             self._sealed = True
             self._retry_at = 0.0  # there is no later: a disk that was full a moment ago is tried at once
-            return self._append_or_defer(kind, None, body)
+            return self._append_or_defer(kind, None, body, self.now())
+
+    def disown(self, why: str) -> None:
+        """Writes nothing more: another process has taken over; `append` raises from now on, saying `why`."""
+        with self._lock:
+            if not self._sealed:
+                self._sealed, self._disowned = True, why
+                self.close()
 
     def close(self) -> None:
         """Lets go of the segment; a later `append` starts a new one."""
@@ -115,33 +140,34 @@ class JournalWriter:
         if fd >= 0:
             os.close(fd)
 
-    def _append_or_defer(self, kind: str, step: int | None, body: object) -> int:
+    def _append_or_defer(self, kind: str, step: int | None, body: object, time_s: float) -> int:
         if self._writing:
-            self._deferred.append((kind, step, body))
+            self._deferred.append((kind, step, body, time_s))
             return self._seq + 1 + len(self._deferred)
         try:
             self._writing = True
-            return self._append(kind, step, body)
+            return self._append(kind, step, body, time_s)
         finally:
             try:
-                self._append_deferred()
+                if self._deferred:
+                    self._append_deferred()
             finally:
                 self._writing = False
 
     def _append_deferred(self) -> None:
         while self._deferred:
-            kind, step, body = self._deferred.pop(0)
+            kind, step, body, time_s = self._deferred.pop(0)
             try:
-                self._append(kind, step, body)
+                self._append(kind, step, body, time_s)
             except JournalError as error:  # its caller has long returned
                 log.warning("a record that interrupted another one was not kept: %s", error)
             except (TypeError, ValueError, OverflowError, RecursionError) as error:
                 self.lost += 1
                 log.warning("a %s record that interrupted another one was not kept: %s", kind, error)
 
-    def _append(self, kind: str, step: int | None, body: object) -> int:
+    def _append(self, kind: str, step: int | None, body: object, time_s: float) -> int:
         seq = self._seq + 1
-        payload = encode(seq, time.monotonic() + self._time_offset_s, step, kind, body)
+        payload = encode(seq, time_s, step, kind, body)
         size = len(payload)
         if size > MAX_PAYLOAD_BYTES:
             self.lost += 1
