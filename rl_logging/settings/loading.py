@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Literal, cast
 
 import msgspec
-import yaml
 
 from rl_logging.settings import callbacks as callback_settings
 from rl_logging.settings.callbacks import CheckpointSettings, EvalSettings, VideoSettings
@@ -28,6 +27,7 @@ DELIVERIES: Final = ("process", "thread", "offline", "disabled")
 ENVIRONMENT_PREFIX: Final = "RL_LOGGING_"
 NEAR: Final = 0.75
 LONGEST_S: Final = 30 * 24 * 3600
+LONGEST_NAME: Final = 250
 SYSTEM_METRICS_S: Final = 10.0
 SYSTEM_METRICS_LEAST_S: Final = 0.1
 DEEPEST: Final = 32
@@ -39,12 +39,16 @@ class Settings(msgspec.Struct, kw_only=True, frozen=True):
     Attributes:
         name: Display name; None: generated.
         project: MLflow's experiment and W&B's project, where theirs are not given.
-        group: Runs that belong together.
+        group: Runs that belong together; None: those of the parent.
+        parent: The run that this one is a part of: a run directory or an id; None: it stands alone.
         tags: Tags of the run.
         notes: Free text.
         id: The run's id; None: generated.
         dir: Where run directories go.
         resume: Which run to go on with: false (none), true, auto, a run directory or an id.
+        resume_step: Which step a run that is gone on with goes back to: a step or checkpoint (the latest one's);
+            None: it does not.
+        keep: What stays of the journal: all, or what is undelivered.
         ranks: Which processes of a distributed training log: 0 or all.
         delivery: Who delivers: process, thread, offline or disabled.
         interval: How often adapters emit: framework, step, balanced (10), rollout, or a number of framework steps.
@@ -56,6 +60,7 @@ class Settings(msgspec.Struct, kw_only=True, frozen=True):
         max_depth: How many levels of nested mappings are followed; None: 2 in adapters, all in `log_metrics`.
         system_metrics: Whether figures of the machine are logged; a number: every so many seconds.
         finish_timeout_s: How long `finish` waits.
+        grace_s: How long SIGTERM leaves delivery time; 0: SIGTERM is not handled.
         eval: How `get_callbacks` evaluates; None: not at all.
         checkpoint: How it saves checkpoints; None: not at all.
         video: How it records videos; None: not at all.
@@ -65,11 +70,14 @@ class Settings(msgspec.Struct, kw_only=True, frozen=True):
     name: str | None = None
     project: str | None = None
     group: str | None = None
+    parent: str | None = None
     tags: tuple[str, ...] = ()
     notes: str | None = None
     id: str | None = None
     dir: str = "rl_runs"
     resume: bool | str = False
+    resume_step: int | Literal["checkpoint"] | None = None
+    keep: Literal["all", "undelivered"] = "all"
     ranks: Literal["0", "all"] = "0"
     delivery: Literal["process", "thread", "offline", "disabled"] = "process"
     interval: str | int = "framework"
@@ -81,6 +89,7 @@ class Settings(msgspec.Struct, kw_only=True, frozen=True):
     max_depth: int | None = None
     system_metrics: bool | float = False
     finish_timeout_s: float = 60.0
+    grace_s: float = 8.0
     eval: EvalSettings | None = None
     checkpoint: CheckpointSettings | None = None
     video: VideoSettings | None = None
@@ -95,12 +104,13 @@ class Settings(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class Loaded(msgspec.Struct, kw_only=True, frozen=True):
-    """Everything a logger starts from."""
+    """Everything a logger starts from; `given` are the settings that are no defaults."""
 
     settings: Settings
     sinks: tuple[SinkSettings, ...]
     config: dict[str, Any]
     notices: tuple[str, ...] = ()
+    given: frozenset[str] = frozenset()
 
 
 def load(config: object, keywords: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Loaded:
@@ -145,7 +155,8 @@ def load(config: object, keywords: Mapping[str, Any], environ: Mapping[str, str]
             checked[key] = others[key]
     notices += misunderstood
     settings = Settings(**checked)
-    return Loaded(settings=settings, sinks=tuple(asked), config=whole, notices=tuple(notices))
+    given = frozenset(checked) | ({"sinks"} if "sinks" in places or any(key in whole for key in SHORTHANDS) else set())
+    return Loaded(settings=settings, sinks=tuple(asked), config=whole, notices=tuple(notices), given=given)
 
 
 def _misspelt_sections(whole: Mapping[str, Any]) -> list[str]:
@@ -175,10 +186,12 @@ def _misspelt_variables(environ: Mapping[str, str]) -> list[str]:
 
 
 def _from_variable(key: str, text: str) -> object:
-    if key in ("name", "project", "group", "notes", "id", "dir"):
+    if key in ("name", "project", "group", "parent", "notes", "id", "dir"):
         return text
     if key in ("metric_filter", "tags") and not text.lstrip().startswith("["):
         return [entry for entry in (part.strip() for part in text.split(",")) if entry]
+    import yaml  # a tenth of what `import rl_logging` would cost
+
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -209,6 +222,14 @@ def _id(key: str, value: object) -> str | None:
     return text
 
 
+def _parent(key: str, value: object) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, (str, os.PathLike)) and (text := os.fspath(value)).strip():
+        return text
+    raise SettingsError(f"{key}: got {value!r}, may be a run directory or a run's id")
+
+
 def _folder(key: str, value: object) -> str:
     if isinstance(value, (str, os.PathLike)) and os.fspath(value):
         return os.fspath(value) if isinstance(value, os.PathLike) else value
@@ -221,6 +242,17 @@ def _resume(key: str, value: object) -> bool | str:
     if isinstance(value, (str, os.PathLike)) and str(value).strip():
         return "auto" if str(value).strip().lower() == "auto" else str(value)
     raise SettingsError(f"{key}: got {value!r}, may be true, false, auto, a run directory or a run's id")
+
+
+def _resume_step(key: str, value: object) -> int | str | None:
+    word = value.strip().lower() if isinstance(value, str) else value
+    if word in (None, "checkpoint"):
+        return word
+    if isinstance(word, str) and word.isdigit():
+        word = int(word)
+    if isinstance(word, int) and not isinstance(word, bool) and 0 <= word < 2**63:
+        return word
+    raise SettingsError(f"{key}: got {value!r}, may be a step from 0, checkpoint (the latest one's), or null")
 
 
 def _ranks(key: str, value: object) -> str:
@@ -286,6 +318,11 @@ def _aliases(key: str, value: object) -> dict[str, str] | None:
     for native, alias in value.items():
         if not isinstance(native, str) or not isinstance(alias, str) or not native.strip() or not alias.strip():
             raise SettingsError(f"{key}: got {native!r}: {alias!r}, {words}")
+        if len(alias.strip()) > LONGEST_NAME or not alias.strip().isprintable():
+            raise SettingsError(
+                f"{key}.{native}: got {alias!r}, may be a name of at most {LONGEST_NAME} characters, none of which is "
+                "a control character"
+            )
     return {native: alias.strip() for native, alias in value.items()}
 
 
@@ -324,11 +361,14 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "name": _text,
     "project": _text,
     "group": _text,
+    "parent": _parent,
     "tags": _texts,
     "notes": _text,
     "id": _id,
     "dir": _folder,
     "resume": _resume,
+    "resume_step": _resume_step,
+    "keep": _one_of(("all", "undelivered")),
     "ranks": _ranks,
     "delivery": _one_of(DELIVERIES),
     "interval": _interval,
@@ -340,12 +380,15 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "max_depth": _depth,
     "system_metrics": _system_metrics,
     "finish_timeout_s": _seconds,
+    "grace_s": _seconds,
     "eval": _callback(EvalSettings),
     "checkpoint": _callback(CheckpointSettings),
     "video": _callback(VideoSettings),
     "quiet": _flag,
 }
-_NULLABLE: Final = frozenset({"name", "project", "group", "notes", "id", "metric_filter", "aliases", "max_depth"})
+_NULLABLE: Final = frozenset(
+    {"name", "project", "group", "parent", "notes", "id", "metric_filter", "aliases", "max_depth", "resume_step"}
+)
 
 
 def as_dict(settings: Settings) -> dict[str, Any]:

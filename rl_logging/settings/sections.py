@@ -13,8 +13,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from rl_logging.jsonable import json_safe
 
 MISSING = "???"
@@ -137,6 +135,8 @@ def _fields(value: object) -> Mapping[Any, Any] | None:
 
 
 def _from_yaml(path: Path) -> dict[str, Any]:
+    import yaml  # a tenth of what `import rl_logging` would cost
+
     try:
         with open(path, encoding="utf-8") as file:
             loaded = yaml.safe_load(file)

@@ -9,6 +9,7 @@ import pytest
 
 from tests.docs.blocks import DOCS, blocks
 from tests.seeds.snippets import snippets
+from tests.seeds.test_ray_sample import top_checkpoint
 from tests.support.processes import run_script
 
 PAGE = DOCS / "howto" / "coming_from.rst"
@@ -22,6 +23,12 @@ def test_the_toolchains_integration_is_shown_with_its_one_line_changed() -> None
     assert old in PAGE.read_text(encoding="utf-8")
 
 
+def test_the_ray_samples_lines_are_shown_with_one_import_changed() -> None:
+    sample = snippets("ray_sample")
+    assert sample["run config"].code == CODE[1]
+    assert top_checkpoint().code == CODE[2]
+
+
 def test_a_trial_nests_as_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mlflow = pytest.importorskip("mlflow")
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
@@ -31,7 +38,7 @@ def test_a_trial_nests_as_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     Path("checkpoint_000010", "state.pkl").write_bytes(b"state")
     client = mlflow.MlflowClient(uri)
     parent = client.create_run("0").info.run_id
-    exec(CODE[1], {"lr": 1e-3, "parent_run_id": parent, "trial_name": "trial_0"})
+    exec(CODE[3], {"lr": 1e-3, "parent_run_id": parent, "trial_name": "trial_0"})
     (trial,) = client.search_runs(["0"], f"tags.`mlflow.parentRunId` = '{parent}'")
     assert (trial.data.tags["trial_name"], trial.data.params["lr"]) == ("trial_0", "0.001")
     assert client.list_artifacts(trial.info.run_id, "models/checkpoint/step_4000")
@@ -47,6 +54,6 @@ logger = RecordingLogger()
 model = PPO("MlpPolicy", "CartPole-v1", n_steps=16, batch_size=16, n_epochs=1, device="cpu")
 model.learn(16, callback=CustomCallback(logger))
 """
-    done = run_script(f"{CODE[2]}\n{textwrap.dedent(program)}\nprint(logger.series('custom'))", tmp_path)
+    done = run_script(f"{CODE[4]}\n{textwrap.dedent(program)}\nprint(logger.series('custom'))", tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str([(step, float(step)) for step in range(1, 17)])

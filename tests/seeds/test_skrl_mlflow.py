@@ -111,7 +111,7 @@ def test_the_filters_log_what_they_name(name: str, said: str, store: str) -> Non
 
 @pytest.mark.parametrize(
     ("number", "interval", "points"),
-    [(0, "1", 36), (1, "10", 4), (2, "64", 1), (3, "100", 1)],
+    [(0, "step", 36), (1, "balanced", 4), (2, "rollout", 1), (3, "100", 1)],
 )
 def test_the_intervals_are_applied(
     number: int, interval: str, points: int, store: str, monkeypatch: pytest.MonkeyPatch
