@@ -30,7 +30,7 @@ import os
 import secrets
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -58,6 +58,10 @@ _STRICT: Final[dict[str, Any]] = (
 )
 
 
+def _nothing() -> None:
+    pass
+
+
 class Lock:
     """A lock on `path`, not yet held.
 
@@ -69,6 +73,8 @@ class Lock:
         self._path = path
         self._inner = filelock.FileLock(path, timeout=0, thread_local=False, **_STRICT)
         self._lease: _Lease | None = None
+        self.on_lost: Callable[[], None] = _nothing
+        """Called once, from the heartbeat's thread, when another process is found to have taken over the lease."""
 
     @property
     def native(self) -> bool:
@@ -100,7 +106,7 @@ class Lock:
                 raise
         else:
             return True
-        lease = _Lease(self._path.with_suffix(".lease"))
+        lease = _Lease(self._path.with_suffix(".lease"), lambda: self.on_lost())
         if not lease.take():
             return False
         self._lease = lease
@@ -163,10 +169,12 @@ class _Lease:
 
     Args:
         path: The file.
+        on_lost: Called when another's lease is found in its place.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, on_lost: Callable[[], None] = _nothing) -> None:
         self._path = path
+        self._on_lost = on_lost
         pid = os.getpid()
         self._token = secrets.token_hex(8)
         self._holder = _Holder(
@@ -315,6 +323,7 @@ class _Lease:
                 self._touch()
             if self._lost:
                 log.warning("%s was taken over by another process: this one was silent for too long", self._path)
+                self._on_lost()
                 return
 
     def _touch(self) -> None:

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rl_logging.journal import JournalError, JournalReader, JournalWriter, last_seq, segments
+from rl_logging.journal.reader import CHUNK_BYTES, _tail
 from rl_logging.records import Metrics, decode
 
 
@@ -84,6 +85,23 @@ def test_a_reader_follows_a_writer_over_many_segments(tmp_path: Path) -> None:
     done.set()
     thread.join(30)
     assert found == list(range(1, 5001))
+    assert not reader.damage
+
+
+def test_a_segment_that_is_deleted_at_any_moment_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, 100, segment_bytes=1000).close()
+    first = segments(tmp_path)[0]
+
+    def tail(path: Path, offset: int) -> bytes:
+        first.unlink(missing_ok=True)
+        return _tail(path, offset)
+
+    monkeypatch.setattr("rl_logging.journal.reader._tail", tail)
+    reader = JournalReader(tmp_path)
+    assert [envelope.seq for envelope in reader.read(1000)] == [*range(1, 101)]
+    assert not first.exists()
     assert not reader.damage
 
 
@@ -394,11 +412,23 @@ def test_a_reader_that_takes_a_live_writer_for_gone_loses_nothing(tmp_path: Path
     thread = threading.Thread(target=write)
     thread.start()
     found: list[int] = []
-    while thread.is_alive() or len(found) < total:
+    batch, ended = [], False
+    while batch or not ended:
+        ended = not thread.is_alive()  # asked first: what was written before it ended is there to be read
         batch = reader.read(100, final=True)
         found += [envelope.seq for envelope in batch]
-        if not batch and not thread.is_alive():
-            break
     thread.join()
     assert found == list(range(1, total + 1))
     assert reader.damage == []
+
+
+def test_large_records_come_a_few_at_a_time(tmp_path: Path) -> None:
+    writer = JournalWriter(tmp_path, "run1")
+    for _ in range(40):
+        writer.append("config", None, {"values": {"blob": "x" * 60_000}})
+    reader = JournalReader(tmp_path)
+    batches = []
+    while batch := reader.read(1000, final=True):
+        batches.append(len(batch))
+    assert sum(batches) == 40
+    assert max(batches) <= 2 * CHUNK_BYTES // 60_000

@@ -115,6 +115,8 @@ class DestinationFile:
         fresh = DestinationState(sink=self._entry.name, destination=self._entry.destination, branch=branch)
         if kept is not None:
             fresh.earlier = kept.earlier if kept.remote is None else kept.remote
+        elif branch:  # lost, or damaged: this branch's remote run is none of the earlier ones'
+            fresh.earlier = next((state.remote for state in reversed(self.earlier()) if state.remote is not None), None)
         return fresh
 
     def load_any(self) -> DestinationState:

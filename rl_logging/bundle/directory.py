@@ -27,6 +27,7 @@ FORMAT: Final = 1
 MANIFEST: Final = "run.json"
 WRITER: Final = "writer.json"
 WRITER_LOCK: Final = "writer.lock"
+TRIM_LOCK: Final = "trim.lock"
 _KEY: Final = re.compile(r"[A-Za-z0-9-]{1,64}")
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,256}")
 SILENCE_S: Final = 120.0

@@ -11,8 +11,10 @@ import msgspec
 
 from rl_logging import bundle as bundles
 from rl_logging.bundle import Bundle, BundleError, superseded
-from rl_logging.bundle.rewinds import Rewind, add_rewind, rewinds
+from rl_logging.bundle.directory import TRIM_LOCK
+from rl_logging.bundle.rewinds import Rewind, add_rewind, highest_deleted
 from rl_logging.journal import JournalReader, read_header, read_trimmed, segments
+from rl_logging.locks import Lock
 from rl_logging.records import Envelope, Model, decode
 from rl_logging.settings.sections import SettingsError
 
@@ -65,10 +67,7 @@ def last_step(bundle: Bundle) -> int:
         highest = max(counts, default=-1)
         if highest >= 0:
             return highest
-    trimmed = read_trimmed(bundle.journal)
-    if trimmed is None:
-        return -1
-    return min([trimmed.step, *(rewind.step for rewind in rewinds(bundle) if rewind.before_seq >= trimmed.seq)])
+    return highest_deleted(bundle, read_trimmed(bundle.journal))
 
 
 def go_back(bundle: Bundle, to: int | Literal["checkpoint"], last_seq: int) -> Rewind | None:
@@ -93,12 +92,18 @@ def go_back(bundle: Bundle, to: int | Literal["checkpoint"], last_seq: int) -> R
         step = -1 if not models else models[-1].step or 0
     else:
         step = to
+    # An earlier part's delivery may still be at it: what a new remote run begins with is not deleted meanwhile.
+    with Lock(bundle.path / TRIM_LOCK).wait():
+        return _go_back(bundle, step, last_seq)
+
+
+def _go_back(bundle: Bundle, step: int, last_seq: int) -> Rewind | None:
     rewind = Rewind(before_seq=last_seq, step=step, time=time.time())
     is_superseded = superseded(bundle)
     parts = _newest_first(bundle)
     beyond = (rewind.supersedes(envelope) and not is_superseded(envelope) for part in parts for envelope in part)
     trimmed = read_trimmed(bundle.journal)
-    if not any(beyond) and (trimmed is None or trimmed.step <= step):
+    if not any(beyond) and highest_deleted(bundle, trimmed) <= step:
         if not any(map(rewind.supersedes, saved_models(bundle))):
             return None
         rewind = msgspec.structs.replace(rewind, branches=False)  # no store has anything of it

@@ -13,6 +13,7 @@ import msgspec
 
 from rl_logging.bundle.directory import Bundle, BundleError, write_atomically
 from rl_logging.bundle.foreign import read_kept
+from rl_logging.journal.trimmed import Trimmed
 from rl_logging.records import Envelope, Record
 
 REWINDS: Final = "rewinds.json"
@@ -85,3 +86,14 @@ def branches(bundle: Bundle) -> tuple[Rewind, ...]:
         BundleError: The file that says so is damaged.
     """
     return tuple(rewind for rewind in rewinds(bundle) if rewind.branches)
+
+
+def highest_deleted(bundle: Bundle, trimmed: Trimmed | None) -> int:
+    """Returns the highest step that counts among what was deleted of the journal; -1 for none.
+
+    Raises:
+        BundleError: The file that says where the run went back is damaged.
+    """
+    if trimmed is None:
+        return -1
+    return min([trimmed.step, *(rewind.step for rewind in rewinds(bundle) if rewind.before_seq >= trimmed.seq)])

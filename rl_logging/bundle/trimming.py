@@ -16,7 +16,8 @@ from typing import Final
 import msgspec
 
 from rl_logging.bundle.destination import DestinationFile, DestinationState, destinations
-from rl_logging.bundle.directory import WRITER_LOCK, Bundle, BundleError, SinkEntry, write_atomically
+from rl_logging.bundle.directory import TRIM_LOCK, WRITER_LOCK, Bundle, BundleError, SinkEntry, write_atomically
+from rl_logging.bundle.rewinds import highest_deleted, superseded
 from rl_logging.journal import JournalReader, Trimmed, number_of, read_header, read_trimmed, segments
 from rl_logging.journal.trimmed import TRIMMED
 from rl_logging.locks import Lock
@@ -24,8 +25,6 @@ from rl_logging.records import Image, Video, decode
 
 SEGMENT_BYTES: Final = 8 << 20
 """How large a segment gets where segments are deleted: that much, and what is undelivered, stays."""
-
-_LOCK: Final = "trim.lock"
 
 
 def trims(bundle: Bundle) -> bool:
@@ -60,7 +59,7 @@ def trim(bundle: Bundle, *, over: bool = False) -> int:
     found = segments(bundle.journal)
     if not found or (len(found) == 1 and not over):
         return 0
-    lock = Lock(bundle.path / _LOCK)
+    lock = Lock(bundle.path / TRIM_LOCK)
     if not lock.acquire():
         return 0  # another destination's delivery does it
     try:
@@ -116,7 +115,7 @@ def _delete(bundle: Bundle, doomed: Sequence[Path], last_seq: int, files: Sequen
     note = Trimmed(
         seq=max(last_seq, before.seq if before else 0),
         segment=max(number_of(doomed[-1]), before.segment if before else 0),
-        step=max(step, before.step if before else -1),
+        step=max(step, highest_deleted(bundle, before)),
     )
     write_atomically(bundle.journal / TRIMMED, msgspec.json.encode(note))
     if not any(refers(entry) for entry in destinations(bundle)):
@@ -130,16 +129,18 @@ def _delete(bundle: Bundle, doomed: Sequence[Path], last_seq: int, files: Sequen
 
 
 def _contents(bundle: Bundle, doomed: Sequence[Path], last_seq: int) -> tuple[int, list[tuple[int, str]]]:
-    """Returns the highest step in some segments, and the seqs and paths of their pictures and videos."""
+    """Returns the highest step that counts in some segments, and the seqs and paths of their pictures and videos."""
     header = read_header(doomed[0])
     reader = JournalReader(bundle.journal, after=header[0].first_seq - 1 if header else 0)
+    is_superseded = superseded(bundle)
     step = -1
     media: list[tuple[int, str]] = []
     while batch := reader.read(4096, final=True):
         for envelope in batch:
             if envelope.seq > last_seq:
                 return step, media
-            step = max(step, -1 if envelope.step is None else envelope.step)
+            if envelope.step is not None and not is_superseded(envelope):
+                step = max(step, envelope.step)
             if envelope.kind in (Image.kind, Video.kind):
                 with contextlib.suppress(msgspec.DecodeError, TypeError):
                     record = decode(envelope)

@@ -39,9 +39,15 @@ class Book:
     def take(self) -> None:
         """Reads the state anew; from now on, under the destination's lock, it is this account's to keep."""
         with self._lock:
+            self._file.begin_branch()
             self._set_aside = self._file.seqs_set_aside()
             self.state = self._file.load()
             self._ours = True
+
+    def give_up(self) -> None:
+        """The account is another process's now."""
+        with self._lock:
+            self._ours = False
 
     def follow(self, note: str) -> bool:
         """Reads and tells what another process has delivered, with a `note`; True where it has got any further."""

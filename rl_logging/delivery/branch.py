@@ -59,7 +59,8 @@ def of_branch(context: SinkContext, state: DestinationState) -> SinkContext:
     number = state.branch + 1
     return msgspec.structs.replace(
         context,
-        run_id=f"{context.run_id}-{number}",
+        # Two dashes: a user may have called another run `<id>-2`, into which this must not go.
+        run_id=f"{context.run_id}--{number}",
         name=f"{context.name}-{number}",
         supersedes=dict(state.earlier),
     )

@@ -16,6 +16,7 @@ class Outcome(enum.Enum):
     REFUSED = enum.auto()
     SKIPPED = enum.auto()
     PASSED = enum.auto()
+    SUPERSEDED = enum.auto()
     END = enum.auto()
 
 
@@ -24,11 +25,15 @@ class Cursor:
 
     Args:
         state: The destination's state, changed in place.
+
+    Attributes:
+        values: How many values the records hold that are not settled.
     """
 
     def __init__(self, state: DestinationState) -> None:
         self._state = state
-        self._pending: deque[tuple[int, Outcome]] = deque()
+        self._pending: deque[tuple[int, Outcome, int]] = deque()
+        self.values = 0
         self._handed = 0
 
     def __len__(self) -> int:
@@ -39,17 +44,18 @@ class Cursor:
         """Whether something was handed over that the store has not confirmed."""
         return self._handed > 0
 
-    def add(self, seq: int, outcome: Outcome) -> None:
-        """Notes what became of the next record."""
-        self._pending.append((seq, outcome))
+    def add(self, seq: int, outcome: Outcome, values: int = 1) -> None:
+        """Notes what became of the next record, which holds so many `values`."""
+        self._pending.append((seq, outcome, values))
+        self.values += values
         self._handed += outcome is Outcome.HANDED
 
     def refuse(self, seqs: Container[int]) -> list[int]:
         """Notes that the store refuses what it was handed earlier; returns the seqs that this is true of."""
         refused = []
-        for index, (seq, outcome) in enumerate(self._pending):
+        for index, (seq, outcome, values) in enumerate(self._pending):
             if outcome is Outcome.HANDED and seq in seqs:
-                self._pending[index] = (seq, Outcome.REFUSED)
+                self._pending[index] = (seq, Outcome.REFUSED, values)
                 self._handed -= 1
                 refused.append(seq)
         return refused
@@ -58,13 +64,15 @@ class Cursor:
         """Moves on to what the store has confirmed; True where that was any further."""
         state, before = self._state, self._state.confirmed
         while self._pending:
-            seq, outcome = self._pending[0]
+            seq, outcome, values = self._pending[0]
             if outcome is Outcome.HANDED and seq > confirmed:
                 break
             self._pending.popleft()
+            self.values -= values
             state.confirmed = seq
             state.delivered += outcome in (Outcome.HANDED, Outcome.END)
             state.skipped += outcome is Outcome.SKIPPED
+            state.superseded += outcome is Outcome.SUPERSEDED
             state.rejected += outcome is Outcome.REFUSED
             self._handed -= outcome is Outcome.HANDED
         return state.confirmed > before

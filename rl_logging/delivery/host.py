@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from rl_logging import plugins
 from rl_logging.bundle import Bundle, SinkEntry
@@ -17,6 +17,7 @@ from rl_logging.sinks import Sink, SinkContext
 
 T = TypeVar("T")
 _importing = threading.Lock()
+IMPORT_S: Final = 60.0
 Tell = Callable[[str, DestinationState], None]
 Warn = Callable[[str, str], None]
 
@@ -90,6 +91,10 @@ class BundleDelivery:
         for worker in self.workers:
             worker.stop()
 
+    def busy_until(self) -> float:
+        """Until when (monotonic) large files may be on their way, of which nothing is heard meanwhile."""
+        return max((worker.busy_until for worker in self.workers), default=0.0)
+
     def alive(self) -> bool:
         """Whether any worker is still at it."""
         return any(worker.is_alive() for worker in self.workers)
@@ -109,10 +114,15 @@ def _maker(entry: SinkEntry, given: object) -> Callable[[SinkContext], Sink]:
         return lambda context: given(entry.name, context, entry.options)
 
     def make(context: SinkContext) -> Sink:
-        # One after the other: two threads that import SDKs at once can see each other's half-made modules.
-        with _importing:
+        # One after the other: two threads that import SDKs at once can see each other's half-made modules. An import
+        # that hangs holds up no other for ever.
+        alone = _importing.acquire(timeout=IMPORT_S)
+        try:
             plugin = plugins.load(entry.name, entry.factory)
             return plugin.make_sink(context, restore(entry.options, os.environ))
+        finally:
+            if alone:
+                _importing.release()
 
     return make
 

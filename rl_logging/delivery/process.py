@@ -21,6 +21,7 @@ from typing import BinaryIO, Final, TypeAlias
 import rl_logging
 from rl_logging.bundle import Bundle, BundleError
 from rl_logging.bundle.destination import DestinationState
+from rl_logging.delivery import garbage
 from rl_logging.delivery.host import BundleDelivery
 from rl_logging.delivery.outbox import Outbox
 from rl_logging.messages import Changed, Command, Event, Hello, Hurry, Left, Sampled, Serve, Warned, command
@@ -122,7 +123,8 @@ class Server:
         with self._change:
             while self._runs:
                 self._change.wait(CHECK_S)
-                still_s = time.monotonic() - self._heard_at
+                busy_until = max((run.busy_until() for run in self._runs.values()), default=0.0)
+                still_s = time.monotonic() - max(self._heard_at, busy_until)
                 if (self._gone or self._runs.keys() <= self._hurried) and still_s > self._patience_s + STUCK_S:
                     log.error("no worker has moved for %.0f s: leaving %s", still_s, ", ".join(self._runs))
                     return
@@ -171,6 +173,7 @@ class Server:
                 return
 
         def tell(key: str, state: DestinationState) -> None:
+            garbage.spare(state)
             self._say(Changed(path, key, state))
 
         def warn(key: str, message: str) -> None:

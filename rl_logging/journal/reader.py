@@ -146,7 +146,10 @@ class JournalReader:
             self._unsynced.add(self._path)
         if at or problem is None:
             return at > 0
-        return self._recover(problem, closed)
+        try:
+            return self._recover(problem, closed)
+        except FileNotFoundError:  # deleted a moment ago, because every destination has it
+            return False
 
     def _parse(self, data: bytes, found: list[Envelope], limit: int) -> tuple[int, str | None]:
         """Takes whole frames off `data`; returns how far it came and what stopped it (None for the limit)."""

@@ -16,7 +16,7 @@ class Trimmed(msgspec.Struct, kw_only=True, frozen=True):
     Attributes:
         seq: The last record that was deleted.
         segment: The number of the last segment that was.
-        step: The highest step among the deleted; -1 for none.
+        step: The highest step that counted among the deleted; -1 for none.
     """
 
     seq: int

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from rl_logging.bundle import Bundle
 from rl_logging.bundle.destination import DestinationState, destinations, states
+from rl_logging.bundle.rewinds import branches
 
 
 class Progress:
@@ -22,6 +23,7 @@ class Progress:
         self._warn = warn
         self._change = threading.Condition()
         self._names = {entry.key: entry.name for entry in destinations(bundle)}
+        self._branch = len(branches(bundle))
         self._parts = 0
         self.states: dict[str, DestinationState] = {key: state for key, (_, state, _) in states(bundle).items()}
         self.moved_at = time.monotonic()
@@ -29,6 +31,8 @@ class Progress:
     def changed(self, key: str, state: DestinationState) -> None:
         """A destination has a new state."""
         with self._change:
+            if state.branch < self._branch:
+                return  # told by whoever still delivers what was logged before the run went back
             before = self.states.get(key)
             if before is None or before.confirmed != state.confirmed or before.phase != state.phase != "backoff":
                 self.moved_at = time.monotonic()

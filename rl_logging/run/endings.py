@@ -3,7 +3,7 @@
 An uncaught exception and Ctrl-C leave their trace in `sys`; ``sys.exit(n)`` leaves none, so that it and the builtins
 ``exit`` and ``quit`` are wrapped once, when the first logger is made. A bare ``raise SystemExit(n)`` can be seen by a
 ``with`` alone. A process that is killed runs none of this: its run has no End record, and delivery knows what that
-means.
+means. SIGTERM is `rl_logging.run.terminating`'s.
 """
 
 from __future__ import annotations
@@ -17,13 +17,24 @@ from collections.abc import Callable
 from typing import NoReturn, Protocol
 
 from rl_logging.records import RunStatus
+from rl_logging.run import terminating
 
 
 class Ending(Protocol):
     """An open logger, as this module sees it."""
 
-    def finish(self, status: RunStatus = "finished") -> None:
+    def finish(self, status: RunStatus = "finished", timeout: float | None = None) -> None:
         """Ends the run."""
+        ...
+
+    @property
+    def grace_s(self) -> float:
+        """For how long SIGTERM leaves delivery time; 0: it is not handled for this run."""
+        ...
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the caller, a signal handler, has interrupted this thread in the middle of a record."""
         ...
 
     @property
@@ -55,15 +66,17 @@ def status_of(kind: type[BaseException] | None, error: BaseException | None) -> 
 
 
 def watch(logger: Ending) -> None:
-    """Has `logger` finished at the process's exit."""
+    """Has `logger` finished at the process's exit, and at SIGTERM."""
     _install()
     _open.append(logger)
+    terminating.arm(logger)
 
 
 def unwatch(logger: Ending) -> None:
     """`logger` is finished already."""
     if logger in _open:
         _open.remove(logger)
+    terminating.disarm(logger)
 
 
 def _status_of_code(code: object) -> RunStatus:

@@ -306,7 +306,7 @@ def test_a_hanging_store_delays_no_other(tmp_path: Path, store: MemoryStore) -> 
         workers.append(worker)
     finish(workers[1])
     assert len(other.run().records) == 50
-    assert store.run().records == {}
+    assert not any(run.records for run in store.runs.values())  # it may not be open yet
     store.release_writes()
     finish(workers[0])
     assert len(store.run().records) == 50

@@ -1,4 +1,7 @@
-"""``python -m tests.faults [NAME...]``: runs the rows one after the other, and writes the docs' table of them."""
+"""``python -m tests.faults [NAME...]``: runs the rows one after the other, and writes the docs' table of them.
+
+``python -m tests.faults million`` is a run of a million scalars, see `tests.faults.million`.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import report
+from tests.faults import million, report
 from tests.faults.place_rows import crowd_apart
 from tests.faults.rows import Play, Row, all_rows
 from tests.faults.stage import Outcome, Stage
@@ -22,6 +25,8 @@ CROWDS = 2
 
 def main(names: list[str]) -> int:
     """Returns the exit code: 1 where a row is not as promised."""
+    if names == ["million"]:
+        return million.main()
     rows = [row for row in all_rows() if not names or row.name in names]
     results: list[tuple[Row, str, Outcome | str]] = []
     baselines: dict[tuple[str, bool], list[Outcome]] = {}
