@@ -7,11 +7,14 @@ at `sys.modules`, and only `rl_logging_make_sink`, in the delivery process, lead
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from rl_logging.hookspecs import Surroundings, hookimpl
 from rl_logging.sinks import Sink, SinkContext
+from rl_logging.stores import Store
 from rl_logging_mlflow import options as _options
+from rl_logging_mlflow.locations import NAME, locate
 from rl_logging_mlflow.uris import look_command, without_credentials
 
 
@@ -57,3 +60,20 @@ def rl_logging_make_sink(context: SinkContext, options: Mapping[str, Any]) -> Si
     from rl_logging_mlflow.sink import MlflowSink
 
     return MlflowSink(context, _options.Options.read(options))
+
+
+@hookimpl
+def rl_logging_open_store(location: str) -> Store | None:
+    """Opens a tracking URI, ``mlflow`` for MLflow's default, a SQLite file, or a file store's folder."""
+    import importlib.util
+
+    if importlib.util.find_spec("mlflow") is None:
+        if location.partition(":")[0] != NAME:
+            return None
+        raise ImportError("reading from MLflow needs mlflow: pip install 'rl-logging[mlflow]'")
+    uri = locate(location, Path.cwd())
+    if uri is None:
+        return None
+    from rl_logging_mlflow.reading import MlflowStore
+
+    return MlflowStore(uri)

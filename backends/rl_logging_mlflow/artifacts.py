@@ -29,7 +29,7 @@ class Artifacts:
         self._ledger = ledger
         self._repository: Any = None
         if remote.artifact_uri.startswith("mlflow-artifacts:"):
-            self._repository = _served(remote)
+            self._repository = served(remote.artifact_uri, remote.uri)
 
     def put_file(self, path: Path, target: str) -> None:
         """Puts the file `path` at `target`, an artifact path.
@@ -76,8 +76,8 @@ class Artifacts:
         return cleaned
 
 
-def _served(remote: RemoteRun) -> Any:
-    """Returns the artifacts that the tracking server hands on itself.
+def served(artifact_uri: str, tracking_uri: str) -> Any:
+    """Returns the repository of artifacts that the tracking server hands on itself.
 
     Before 3.5 MLflow's client looked for them at the process's own tracking URI, not at the client's.
     """
@@ -85,7 +85,7 @@ def _served(remote: RemoteRun) -> Any:
 
     scheme: Any = mlflow_artifacts_repo.MlflowArtifactsRepository
     repository: Any = http_artifact_repo.HttpArtifactRepository
-    return repository(scheme.resolve_uri(remote.artifact_uri, remote.uri))
+    return repository(scheme.resolve_uri(artifact_uri, tracking_uri))
 
 
 @contextmanager

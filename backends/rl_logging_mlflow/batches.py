@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -13,17 +13,19 @@ MAX_REQUEST_BYTES = 900_000
 _ENOUGH_REFUSALS = 16
 
 
-def chunks(items: Sequence[T], count: int, size_of: Callable[[T], int]) -> Iterator[Sequence[T]]:
+def chunks(items: Iterable[T], count: int, size_of: Callable[[T], int]) -> Iterator[Sequence[T]]:
     """Yields `items` in order, in chunks of at most `count` and about `MAX_REQUEST_BYTES`."""
-    start = size = 0
-    for index, item in enumerate(items):
+    chunk: list[T] = []
+    size = 0
+    for item in items:
         item_size = size_of(item)
-        if index > start and (index - start >= count or size + item_size > MAX_REQUEST_BYTES):
-            yield items[start:index]
-            start, size = index, 0
+        if chunk and (len(chunk) >= count or size + item_size > MAX_REQUEST_BYTES):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(item)
         size += item_size
-    if start < len(items):
-        yield items[start:]
+    if chunk:
+        yield chunk
 
 
 def json_size(*texts: str) -> int:

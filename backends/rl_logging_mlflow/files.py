@@ -11,6 +11,7 @@ from pathlib import Path
 from PIL import Image as Pillow
 from PIL import features
 
+from rl_logging.downloads import CHECKSUMS, checksums, write_checksums
 from rl_logging.media import materialize
 from rl_logging.records import Artifact, Environment, Image, Model, Video
 from rl_logging.sinks import Ledger
@@ -18,6 +19,7 @@ from rl_logging_mlflow.artifacts import Artifacts
 from rl_logging_mlflow.memory import Memory
 from rl_logging_mlflow.names import NameTable, clean_image_key, clean_key, clean_path
 from rl_logging_mlflow.opening import MAX_TAG_LENGTH
+from rl_logging_mlflow.registry import Registry
 from rl_logging_mlflow.remote import RemoteRun
 
 THUMBNAIL_PIXELS = 256
@@ -73,6 +75,7 @@ class FilesWriter:
         self._memory = memory
         self._adopted = adopted
         self._artifact_path = artifact_path
+        self._registry = Registry(remote, bundle_id, ledger)
         self._image_keys = NameTable(clean_image_key, ledger, memory.kept.images)
         self._folders = NameTable(clean_path, ledger, memory.kept.files)
 
@@ -101,33 +104,47 @@ class FilesWriter:
         # Frameworks' recorders call theirs `videos/…` already, for W&B's sake.
         folder = f"videos/{self._stored(record.name, self._folders).removeprefix('videos/')}"
         self._artifacts.put_file(path, self._memory.claim(f"{folder}/step_{step}", path.suffix, record.seq))
-        self._caption(record.caption, folder, step, record.seq)
+        if not _is_file_name(record.caption, Path(record.path)):
+            self._caption(record.caption, folder, step, record.seq)
 
     def model(self, record: Model) -> None:
-        """Sends the folder ``models/<name>/step_<n>`` and points the aliases' tags to it."""
+        """Sends the folder ``models/<name>/step_<n>``, its files' hashes last, and points the aliases' tags to it."""
         path = self._inside(record.path)
         folder = f"models/{self._stored(record.name, self._folders)}"
         target = self._memory.claim(f"{folder}/step_{int(record.step or 0)}", "", record.seq)
         self._artifacts.put(path, target)
+        if path.is_dir() and not (path / CHECKSUMS).exists():
+            with tempfile.TemporaryDirectory(prefix="rl_logging-") as scratch:
+                told = Path(scratch) / CHECKSUMS
+                # The paths are those the store has.
+                write_checksums({self._artifacts.clean(inner): sum for inner, sum in checksums(path).items()}, told)
+                self._artifacts.put_file(told, f"{target}/{CHECKSUMS}")
         tags = {clean_key(f"models/{record.name}/{alias}"): target for alias in (*record.aliases, "latest")}
         self._remote.set_tags(tags)
+        self._registry.register(record, target)
 
     def artifact(self, record: Artifact) -> None:
-        """Sends ``artifacts/<name>[/step_<n>]/<file>``, or a folder's files there; its type and metadata as a tag."""
+        """Sends ``artifacts/<name>[/step_<n>]/<file>``, or a folder's files there; its type and metadata as a tag.
+
+        What lies at the root of the run directory, where only the run's own files are, is sent to the root here too;
+        the newest state of such a file takes an older one's place.
+        """
         path = self._inside(record.path)
-        folder = self._artifact_folder(self._stored(record.name, self._folders), record.step)
-        if path.is_dir():
-            target = self._memory.claim(folder, "", record.seq)
-        else:
-            name = self._artifacts.clean(path.name)
-            if self._artifact_path is not None and posixpath.basename(folder) == name:
-                folder = posixpath.dirname(folder)  # a file that is called what its folder would be
-            stem, suffix = posixpath.splitext(posixpath.join(folder, name))
-            target = self._memory.claim(stem, suffix, record.seq)
+        target = record.path if "/" not in record.path and path.is_file() else self._artifact_target(record, path)
         self._artifacts.put(path, target)
         about = {"path": target, "type": record.type, **({"metadata": record.metadata} if record.metadata else {})}
         text = json.dumps(about, ensure_ascii=False, default=str)
         self._remote.set_tags({clean_key(f"artifacts/{record.name}"): text[:MAX_TAG_LENGTH]})
+
+    def _artifact_target(self, record: Artifact, path: Path) -> str:
+        folder = self._artifact_folder(self._stored(record.name, self._folders), record.step)
+        if path.is_dir():
+            return self._memory.claim(folder, "", record.seq)
+        name = self._artifacts.clean(path.name)
+        if self._artifact_path is not None and posixpath.basename(folder) == name:
+            folder = posixpath.dirname(folder)  # a file that is called what its folder would be
+        stem, suffix = posixpath.splitext(posixpath.join(folder, name))
+        return self._memory.claim(stem, suffix, record.seq)
 
     def environment(self, record: Environment) -> None:
         """Sends ``environment.json`` and ``diff.patch``, and sets MLflow's own tags for source, commit and user."""
@@ -163,6 +180,11 @@ class FilesWriter:
             path = Path(scratch) / posixpath.basename(target)
             path.write_text(caption, encoding="utf-8")
             self._artifacts.put_file(path, target)
+
+
+def _is_file_name(caption: str | None, path: Path) -> bool:
+    """Whether a caption only tells of which file the one at `path` is a copy, which is worth no text file."""
+    return caption is not None and path.suffix != "" and Path(caption).suffix == path.suffix
 
 
 def image_stem(key: str, step: int, timestamp_ms: int, unique: uuid.UUID) -> str:

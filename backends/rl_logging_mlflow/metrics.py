@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeAlias
 
 from rl_logging.records import Metrics, Record
 from rl_logging.sinks import Ledger
@@ -18,18 +18,11 @@ MAX_STEP = 2**63 - 1
 _LARGEST = 1.7976931348623157e308
 
 
-class _Point(NamedTuple):
-    entity: Any
-    record: Metrics
-    name: str
+_Point: TypeAlias = "tuple[Any, Metrics, str]"
+"""MLflow's entity, the record it is of, and the metric's name there. No class: there are a thousand to a request."""
 
-
-class _Place(NamedTuple):
-    """Where and what a point is to MLflow: two equal ones are one."""
-
-    timestamp_ms: int
-    step: int
-    value: float | None
+_Moments: TypeAlias = "dict[tuple[int, int], set[tuple[str, float | None]]]"
+"""By millisecond and step, the names and values of one moment, None for NaN: two equal ones are one to MLflow."""
 
 
 class MetricsWriter:
@@ -49,7 +42,8 @@ class MetricsWriter:
         self._memory = memory
         self._ledger = ledger
         self._names = NameTable(clean_key, ledger, memory.kept.metrics, remote.metrics)
-        self._last: dict[str, _Place] = {}
+        self._moments: _Moments = {}
+        self._merged = 0
         self._infinite: set[str] = set()
 
     def write(self, records: Sequence[Metrics]) -> list[tuple[Record, str]]:
@@ -69,37 +63,35 @@ class MetricsWriter:
         if self._names.add({name for record in fitting for name in record.values}):
             # Kept before anything is stored under it, or a repeat after a crash could go to another name.
             self._memory.save()
-        points, last, merged = self._points(fitting)
-        for chunk in chunks(points, MAX_POINTS, lambda point: json_size(point.entity.key)):
-            for point, error in sift(chunk, self._send, RefusedError):
-                refused.append((point.record, f"metric '{point.name}' at step {point.entity.step}: {error}"))
-        self._last.update(last)
-        if merged:
-            self._ledger.merged(merged, "equal values of one metric at one step within one millisecond")
+        moments = {moment: set(known) for moment, known in self._moments.items()}
+        self._merged = 0
+        for chunk in chunks(self._points(fitting, moments), MAX_POINTS, lambda point: json_size(point[0].key)):
+            for (entity, record, name), error in sift(chunk, self._send, RefusedError):
+                refused.append((record, f"metric '{name}' at step {entity.step}: {error}"))
+        if self._merged:
+            self._ledger.merged(self._merged, "equal values of one metric at one step within one millisecond")
+        # Time does not go back: only what was of the last millisecond can come again.
+        latest_ms = max((timestamp_ms for timestamp_ms, _ in moments), default=0)
+        self._moments = {moment: known for moment, known in moments.items() if moment[0] == latest_ms}
         return refused
 
     def _send(self, points: Sequence[_Point]) -> None:
-        self._remote.log_batch(metrics=[point.entity for point in points])
+        self._remote.log_batch(metrics=[entity for entity, _, _ in points])
 
-    def _points(self, records: Sequence[Metrics]) -> tuple[list[_Point], dict[str, _Place], int]:
+    def _points(self, records: Sequence[Metrics], moments: _Moments) -> Iterator[_Point]:
+        """Yields the points that are not in `moments` yet, and puts them there."""
         from mlflow.entities import Metric
 
-        points: list[_Point] = []
-        last: dict[str, _Place] = {}
-        seen: set[tuple[str, _Place]] = set()
-        merged = 0
         for record in records:
             timestamp_ms, step = int(record.time * 1000), int(record.step or 0)
+            known = moments.setdefault((timestamp_ms, step), set())
             for name, value in record.values.items():
-                key = self._names[name]
-                place = _Place(timestamp_ms, step, None if value != value else value)
-                if (key, place) in seen or self._last.get(key) == place:
-                    merged += 1
+                place = (name, value if value == value else None)
+                if place in known:
+                    self._merged += 1
                     continue
-                seen.add((key, place))
-                last[key] = place
+                known.add(place)
                 if abs(value) > _LARGEST and name not in self._infinite:
                     self._infinite.add(name)
                     self._ledger.truncated(name, "an infinite value is stored as 1.797e308 with its sign")
-                points.append(_Point(Metric(key, float(value), timestamp_ms, step), record, name))
-        return points, last, merged
+                yield Metric(self._names[name], float(value), timestamp_ms, step), record, name

@@ -6,23 +6,20 @@ import getpass
 import json
 import re
 from collections import Counter
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from rl_logging.sinks import RejectedError, SinkContext, TransientError
-from rl_logging_mlflow import uris
+from rl_logging.sinks import RejectedError, SinkContext
+from rl_logging_mlflow import tables, uris
+from rl_logging_mlflow.family import MLFLOW_PARENT_TAG, PARENT_TAG, RUN_TAG, adopted_tag, find, find_parent
 from rl_logging_mlflow.names import clean_key
 from rl_logging_mlflow.options import Options, tags_of
 from rl_logging_mlflow.remote import NO_ACCESS, NOT_FOUND, RefusedError, RemoteRun, asking, missing_run, no_access
+from rl_logging_mlflow.succession import link, succession_tags
 
-RUN_TAG = "rl_logging.run_id"
 LABELS_TAG = "rl_logging.tags"
 MAX_TAG_LENGTH = 8000
 
-_LOCK_TIMEOUT_S = 60
 _PAIR = re.compile(r"(?P<key>[^:\s][^:]*):(?!//)(?P<value>.+)", re.DOTALL)
 _RESERVED = ("mlflow.", "rl_logging.")
 _ENDED = frozenset({"FINISHED", "FAILED", "KILLED"})
@@ -43,17 +40,25 @@ def open_run(context: SinkContext, options: Options, known_id: str | None) -> Re
     uri = options.tracking_uri
     try:
         with asking(uri):
-            client = _connect(options)
+            client = connect(options)
             adopted = options.run_id is not None
-            run_id = options.run_id or known_id or _find(client, context, options)
+            run_id = options.run_id or known_id
             if run_id is None:
-                run = _create(client, context, options)
+                home, parent = _home(client, context, options)
+                # Created before it could be noted: the answer, or the process, was lost.
+                found = find(client, home, RUN_TAG, context.run_id)
+                run_id = str(found[0].info.run_id) if found else None
+            if run_id is None:
+                run = _create(client, context, options, home[0], parent)
             else:
                 run = _reopen(client, uri, run_id, go_on=context.live and not adopted)
             remote = RemoteRun(client, uri, run)
             if adopted:
                 missing = {key: value for key, value in _tags(context, options).items() if key not in remote.tags}
+                if remote.tags.get(RUN_TAG, context.run_id) != context.run_id:
+                    missing[clean_key(adopted_tag(context.run_id))] = "true"
                 remote.set_tags(missing | options.tags)
+            link(remote, context)
             return remote
     except RefusedError as error:
         if error.status in NO_ACCESS:
@@ -61,14 +66,20 @@ def open_run(context: SinkContext, options: Options, known_id: str | None) -> Re
         raise RejectedError(f"{uris.without_credentials(uri)}: {error}") from error
 
 
-def _connect(options: Options) -> Any:
+def connect(options: Options) -> Any:
+    """Returns a `mlflow.MlflowClient`; a SQLite database has its tables then.
+
+    Raises:
+        RejectedError: The installed MLflow cannot open such a store.
+        TransientError: Another process is making the tables, for long.
+    """
     from mlflow import MlflowClient
 
     uri = options.tracking_uri
     path = uris.sqlite_path(uri)
     if uris.is_sql(uri):
         try:
-            from mlflow.store.tracking import sqlalchemy_store
+            from mlflow.store.tracking import sqlalchemy_store  # noqa: F401 - only whether it is there
         except ImportError as error:
             raise RejectedError(
                 f"{uris.without_credentials(uri)} is a database, which mlflow-skinny alone cannot open "
@@ -76,24 +87,8 @@ def _connect(options: Options) -> Any:
             ) from error
     if path is None:
         return MlflowClient(tracking_uri=uri)
-    # Several processes that create the tables at once break each other; MLflow's own lock is within one process.
-    with _exclusively(path):
-        # MLflow would derive the default experiment's folder from the working directory of whoever comes first.
-        store: Any = sqlalchemy_store.SqlAlchemyStore
-        store(uri, uris.file_uri(_artifact_root(options))).engine.dispose()
-        return MlflowClient(tracking_uri=uri)
-
-
-def _exclusively(path: Path) -> AbstractContextManager[object]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=_LOCK_TIMEOUT_S)
-    try:
-        return lock.acquire()
-    except Timeout as error:
-        raise TransientError(f"another process holds {lock.lock_file} for over {_LOCK_TIMEOUT_S} s") from error
-    except (NotImplementedError, OSError):
-        # A file system without locks: opening without one is what everyone else does there.
-        return nullcontext()
+    tables.ensure(uri, path, _artifact_root(options))
+    return MlflowClient(tracking_uri=uri)
 
 
 def _artifact_root(options: Options) -> Path:
@@ -135,31 +130,27 @@ def _artifact_location(name: str, options: Options) -> str | None:
     return uris.file_uri(_artifact_root(options) / folder)
 
 
-def _find(client: Any, context: SinkContext, options: Options) -> str | None:
-    """Returns the run this bundle created before it could note the id: the answer, or the process, was lost."""
-    quote = '"' if "'" in context.run_id else "'"
-    found = client.search_runs(
-        [_experiment_id(client, options)],
-        filter_string=f"tags.`{RUN_TAG}` = {quote}{context.run_id}{quote}",
-        max_results=10,
-        order_by=["attributes.start_time ASC"],
-    )
-    return str(found[0].info.run_id) if found else None
-
-
-def _create(client: Any, context: SinkContext, options: Options) -> Any:
-    experiment_id = _experiment_id(client, options)
+def _home(client: Any, context: SinkContext, options: Options) -> tuple[list[str], Any]:
+    """Returns the experiments in which the run may be, the one for a new run first, and its parent's run or None."""
+    own = _experiment_id(client, options)
     if options.parent_run_id is not None:
-        parent = client.get_run(options.parent_run_id)
-        if str(parent.info.experiment_id) != experiment_id:
-            context.ledger.warn(
-                f"MLflow nests runs within one experiment only: parent_run_id {options.parent_run_id} is in experiment "
-                f"{parent.info.experiment_id}, this run in {experiment_id}, so it is shown beside its parent"
-            )
+        return [own], client.get_run(options.parent_run_id)
+    parent = find_parent(client, context.parent_id, own) if context.parent_id is not None else None
+    # MLflow nests within one experiment only.
+    home = own if parent is None else str(parent.info.experiment_id)
+    return ([home] if home == own else [home, own]), parent
+
+
+def _create(client: Any, context: SinkContext, options: Options, experiment_id: str, parent: Any) -> Any:
+    if options.parent_run_id is not None and str(parent.info.experiment_id) != experiment_id:
+        context.ledger.warn(
+            f"MLflow nests runs within one experiment only: parent_run_id {options.parent_run_id} is in experiment "
+            f"{parent.info.experiment_id}, this run in {experiment_id}, so it is shown beside its parent"
+        )
     return client.create_run(
         experiment_id,
         start_time=int(context.created * 1000),
-        tags=_tags(context, options) | options.tags,
+        tags=_tags(context, options, parent) | options.tags,
         run_name=options.run_name or context.name,
     )
 
@@ -178,18 +169,20 @@ def _reopen(client: Any, uri: str, run_id: str, *, go_on: bool) -> Any:
     return run
 
 
-def _tags(context: SinkContext, options: Options) -> dict[str, str]:
+def _tags(context: SinkContext, options: Options, parent: Any = None) -> dict[str, str]:
     """Returns what MLflow and people should know of the run from its first moment."""
     program = context.program
     tags = {
         RUN_TAG: context.run_id,
         "mlflow.source.type": "LOCAL",
         "mlflow.source.name": program.main or (program.argv[0] if program.argv else "") or program.executable,
-        "mlflow.parentRunId": options.parent_run_id,
+        MLFLOW_PARENT_TAG: options.parent_run_id or (str(parent.info.run_id) if parent is not None else None),
+        PARENT_TAG: context.parent_id,
         "mlflow.note.content": context.notes,
         "mlflow.user": _user() if context.live else None,
         "rl_logging.group": context.group,
         **label_tags(context.tags),
+        **succession_tags(context),
     }
     return {clean_key(key): value[:MAX_TAG_LENGTH] for key, value in tags.items() if value is not None}
 

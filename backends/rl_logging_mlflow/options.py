@@ -179,7 +179,8 @@ def resolve(name: str, options: Mapping[str, Any], surroundings: Surroundings) -
     if "artifact_location" in given and uris.is_file_store(given["artifact_location"]):
         resolved["artifact_location"] = uris.absolute_tracking_uri(given["artifact_location"], cwd)
 
-    if "run_id" not in given and "parent_run_id" not in given:
+    # A run below another one is none that is there already: that is, if any, its parent's.
+    if "run_id" not in given and "parent_run_id" not in given and surroundings.parent_id is None:
         run_id, origin = _run_to_adopt(given, resolved["tracking_uri"], surroundings)
         if run_id is not None:
             resolved["run_id"] = run_id

@@ -11,6 +11,7 @@ from rl_logging.records import Artifact, Config, Environment, Image, Labels, Met
 from rl_logging.sinks import RejectedError, SinkContext
 from rl_logging_mlflow import uris
 from rl_logging_mlflow.artifacts import Artifacts
+from rl_logging_mlflow.family import Family
 from rl_logging_mlflow.files import FilesWriter
 from rl_logging_mlflow.labels import write_labels
 from rl_logging_mlflow.memory import Memory
@@ -58,6 +59,8 @@ class MlflowSink:
         context, options = self._context, self._options
         known_id = str(state["id"]) if state is not None and "id" in state else None
         remote = open_run(context, options, known_id)
+        self._family = Family(remote, context)
+        self._join_family(known_id)
         memory = Memory(context.run_dir / "sinks", remote.id)
         artifacts = Artifacts(remote, context.ledger)
         self._metrics = MetricsWriter(remote, memory, context.ledger)
@@ -105,6 +108,7 @@ class MlflowSink:
             if not self._rejected:
                 self._confirmed = max(self._confirmed, record.seq)
             self._last_time = max(self._last_time, record.time)
+        self._family.look()
         rejected, self._rejected = self._rejected, []
         if batch:
             self._confirmed = max(self._confirmed, batch[-1].seq)
@@ -125,12 +129,22 @@ class MlflowSink:
         if remote is None:
             return
         if status is not None and not self._adopted:
+            self._family.look(now=True)
             try:
                 with asking(remote.uri):
                     remote.client.set_terminated(remote.id, status=status.upper(), end_time=self._end_ms(remote))
             except RefusedError as error:
                 self._context.ledger.warn(f"MLflow did not take the run's end ({status}): {error}")
         self._remote = None
+
+    def _join_family(self, known_id: str | None) -> None:
+        if known_id is not None:
+            self._family.look(now=True)
+            return
+        try:
+            self._family.take_in()
+        except RefusedError as error:
+            self._context.ledger.warn(f"MLflow did not nest the runs below this one: {error}")
 
     def _end_ms(self, remote: RemoteRun) -> int | None:
         """Returns the time of the last record in milliseconds; None, which is now, where nothing was ever written."""

@@ -7,8 +7,10 @@ from typing import Any
 
 from rl_logging.hookspecs import Surroundings, hookimpl
 from rl_logging.sinks import Sink, SinkContext
+from rl_logging.stores import Store
 from rl_logging_wandb import options as _options
 from rl_logging_wandb import surroundings as _surroundings
+from rl_logging_wandb import version
 
 
 @hookimpl
@@ -45,3 +47,17 @@ def rl_logging_destination(name: str, options: Mapping[str, Any]) -> str:
 def rl_logging_look_command(name: str, options: Mapping[str, Any], state: Mapping[str, Any]) -> str | None:
     """Gives ``wandb sync`` with every directory of an offline run, or the run's page."""
     return _surroundings.look_command(options, state)
+
+
+@hookimpl
+def rl_logging_open_store(location: str) -> Store | None:
+    """Opens ``wandb:entity/project``, ``wandb:entity`` (all its projects), or ``wandb`` (the default entity's)."""
+    kind, _, where = location.partition(":")
+    if kind != "wandb":
+        return None
+    if version.installed() is None:
+        raise ImportError("reading from W&B needs wandb: pip install 'rl-logging[wandb]'")
+    entity, _, project = where.strip("/").partition("/")
+    from rl_logging_wandb.reading import WandbStore
+
+    return WandbStore(entity or None, project or None)

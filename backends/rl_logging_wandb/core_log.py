@@ -37,8 +37,13 @@ def refuses(words: str) -> bool:
     """
     statuses = [int(status) for status in _STATUS.findall(words)]
     if statuses:
-        return 400 <= statuses[-1] < 500 and statuses[-1] not in _NOT_FOR_GOOD
+        return refusal(statuses[-1])
     return bool(re.search(r"(?:^|: )input: ", words))
+
+
+def refusal(status: int) -> bool:
+    """Says whether an HTTP status is one by which the server refuses, rather than fails."""
+    return 400 <= status < 500 and status not in _NOT_FOR_GOOD
 
 
 class CoreLog:

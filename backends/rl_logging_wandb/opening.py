@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +16,12 @@ from pydantic import ValidationError
 from wandb.errors import AuthenticationError, CommError, UsageError
 
 from rl_logging.sinks import RejectedError, SinkContext, TransientError
-from rl_logging_wandb import values
+from rl_logging_wandb import service, values
+
+try:
+    import fcntl
+except ImportError:  # Windows, whose file systems have locks
+    fcntl = None  # type: ignore[assignment]
 
 LOGIN: Final = "run 'wandb login' or set WANDB_API_KEY"
 
@@ -73,7 +79,7 @@ def init_run(
             project=options.get("project") or context.project,
             entity=options.get("entity"),
             group=options.get("group") or context.group,
-            job_type=options.get("job_type"),
+            job_type=options.get("job_type") or ("child" if context.parent_id is not None else None),
             name=(options.get("name") or context.name)[:128],
             notes=notes if notes is not None else options.get("notes") or context.notes,
             tags=values.tags(given_tags, context.ledger),
@@ -83,6 +89,10 @@ def init_run(
         # A directory without a run in it would be left by each attempt.
         for leftover in set(run_directories(options, run_id, offline=offline)) - before:
             shutil.rmtree(leftover, ignore_errors=True)
+        if "is in use" in str(error):
+            # A start that failed has left the id in wandb-core, which forgets it only with its end. Its other runs go
+            # on in a new one.
+            service.kill()
         raise sink_error(error) from error
     if not Path(run.dir).resolve().is_relative_to(Path(options["dir"]).resolve()):
         # Between the look and the start the folder was taken away, and the SDK went where nobody looks.
@@ -123,6 +133,33 @@ def prepare(folder: Path) -> None:
         if error.errno in _FOR_GOOD:
             raise RejectedError(message) from error
         raise TransientError(message) from error
+
+
+def with_locks(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns `options` with a folder in which wandb-core can lock files; an online run keeps nothing there for long.
+
+    Where the folder that was asked for has no file locks (some NFS, Lustre), that is a new temporary one; where that
+    has none either, it stays as it was, and W&B says so.
+    """
+    folder = Path(options["dir"])
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return options  # `prepare` says what ails it
+    if _has_locks(folder) or not _has_locks(Path(tempfile.gettempdir())):
+        return options
+    return {**options, "dir": tempfile.mkdtemp(prefix="rl_logging-wandb-")}
+
+
+def _has_locks(folder: Path) -> bool:
+    if fcntl is None:
+        return True
+    try:
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            fcntl.flock(probe, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+    return True
 
 
 def run_directories(options: Mapping[str, Any], run_id: str, *, offline: bool) -> list[Path]:

@@ -56,7 +56,7 @@ def own_id(options: Mapping[str, Any], context: SinkContext) -> str:
     """Returns the id for a new W&B run; the one the user chose is taken where this run takes the place of another."""
     chosen = options.get("id")
     if chosen and context.supersedes is not None:
-        return f"{chosen}-{context.run_id.rpartition('-')[2]}"
+        return f"{chosen}--{context.run_id.rpartition('-')[2]}"
     return str(chosen or context.run_id)
 
 

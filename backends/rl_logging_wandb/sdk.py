@@ -36,6 +36,7 @@ PRIVATE: Final[Mapping[str, str]] = {
     "wandb.sdk.mailbox.HandleAbandonedError": "the error of a wandb-core that is gone",
     "wandb.sdk.mailbox.MailboxClosedError": "the error of a wandb-core that is gone",
     "wandb.proto.wandb_internal_pb2.Record": "what an offline run's file holds",
+    "wandb.proto.wandb_api_pb2.ApiErrorResponse.http_status": "whether the server refuses, or fails",
 }
 """Each private name, and what it is for. A test asks the installed SDK for every one of them."""
 
@@ -101,6 +102,12 @@ def bind(media: Any, run: wandb.Run, key: str, step: int, warn: Warn) -> Path | 
     except AttributeError as error:
         warn(_told(error, "pictures and videos count as delivered when their row is, their files are not looked for"))
         return None
+
+
+def http_status(error: Exception) -> int | None:
+    """Returns the HTTP status that an error of the public API stands for; None where it does not tell."""
+    cause = getattr(error, "exc", None) or error
+    return getattr(getattr(cause, "response", None), "http_status", None) or None
 
 
 def local_files(artifact: wandb.Artifact) -> list[str]:

@@ -65,6 +65,15 @@ def release(run_id: str) -> None:
             _tear_down()
 
 
+def kill() -> None:
+    """Kills the wandb-core if we started it; its runs find out, and go on in a new one."""
+    process = core_process()
+    if process is not None and _ours:
+        _log.warning("wandb-core (pid %d) is killed", process.pid)
+        process.kill()
+        process.wait()
+
+
 def _tear_down() -> None:
     process = core_process()
     # The SDK waits for wandb-core without a bound; a wandb-core that does not end has nothing left to write.

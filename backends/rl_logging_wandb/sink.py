@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import subprocess
 import time
 from collections import deque
@@ -15,7 +16,7 @@ import wandb
 
 from rl_logging.records import Record, RunStatus
 from rl_logging.sinks import RejectedError, SinkContext, TransientError
-from rl_logging_wandb import opening, rows, sdk, service, values
+from rl_logging_wandb import moving, opening, origin, rows, sdk, service, values
 from rl_logging_wandb.core_log import CoreLog
 from rl_logging_wandb.stores import Check, OfflineStore, OnlineStore, without_internals
 from rl_logging_wandb.uploads import RefusedError
@@ -51,6 +52,7 @@ class WandbSink:
     def __init__(self, context: SinkContext, options: Mapping[str, Any]) -> None:
         self._context = context
         self._options = options
+        self._temporary: list[str] = []
         self._offline = options["mode"] == "offline"
         self._state: dict[str, Any] = {}
         self._run: wandb.Run | None = None
@@ -72,7 +74,7 @@ class WandbSink:
             TransientError: The server cannot be reached now.
             RejectedError: Credentials or options are refused.
         """
-        run_id = str((state or {}).get("id") or self._options.get("id") or self._context.run_id)
+        run_id = str((state or {}).get("id") or origin.own_id(self._options, self._context))
         service.acquire(run_id)
         try:
             service.wait_for_the_end_of((state or {}).get("core"))
@@ -81,6 +83,7 @@ class WandbSink:
             # Hidden: it is the charts' axis, not one of them. Named first, "*" does not fall upon it.
             run.define_metric(values.STEP_METRIC, hidden=True)
             run.define_metric("*", step_metric=values.STEP_METRIC)
+            origin.leave_note(run, self._context, opened["base"])
         except BaseException:
             service.release(run_id)
             raise
@@ -157,15 +160,22 @@ class WandbSink:
         self._wait_until_settled()
         self._release()
 
+    def abandon(self) -> None:
+        """Ends the wandb-core that a call waits for; from another thread."""
+        service.kill()
+
     def _release(self) -> None:
         self._closed = True
         service.release(self._state["id"])
+        for folder in self._temporary:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _open_offline(self, run_id: str, state: Mapping[str, Any] | None) -> dict[str, Any]:
         found = opening.run_directories(self._options, run_id, offline=True)
         if state is None:
-            # Not ours: an earlier run of the same id in the same folder. Ours goes on above its rows.
-            foreign, own = found, []
+            # What has no note of ours is an earlier run of the same id in the same folder. Ours goes on above its rows.
+            own = [path for path in found if self._noted_base([path]) is not None]
+            foreign = [path for path in found if path not in own]
         else:
             foreign = [Path(path) for path in state.get("foreign", ())]
             own = [path for path in found if path not in foreign]
@@ -174,6 +184,7 @@ class WandbSink:
         store = OfflineStore(own)
         store.refresh()
         continued = bool(own)
+        base = state["base"] if state is not None else self._noted_base(own)
         self._run = opening.init_run(
             self._context,
             self._options,
@@ -187,29 +198,47 @@ class WandbSink:
             # the earlier ones'.
             self._run.config.update(without_internals(store.config), allow_val_change=True)
             self._run.summary.update(without_internals(store.summary))
-        store.add(directory)
+        moving.leave_note(directory, self._context)
+        store.go_on_in(directory)
         self._store = store
         return {
             "id": run_id,
             "url": str(directory),
-            "base": int(state["base"]) if state is not None else max(earlier.last_step, 0),
+            "base": int(base) if base is not None else max(earlier.last_step, 0),
             "fragments": [str(path) for path in [*own, directory]],
             "foreign": [str(path) for path in foreign],
         }
 
     def _open_online(self, run_id: str, state: Mapping[str, Any] | None) -> dict[str, Any]:
-        self._run = run = opening.init_run(self._context, self._options, run_id)
+        options = opening.with_locks(self._options)
+        if options is not self._options:
+            self._temporary.append(str(options["dir"]))
+        self._run = run = opening.init_run(self._context, options, run_id)
         path = f"{run.entity}/{run.project}/{run.id}"
         last_step = int(run.starting_step) - 1
         core_log = CoreLog(sdk.core_log(run))
         self._store = OnlineStore(path, run.settings.base_url, last_step, core_log, self._context.ledger.warn)
         self._store.config = without_internals(dict(run.config))
+        origin.link(run, self._context)
+        base = None if state is None else state["base"]
+        if state is None and last_step >= 0:
+            try:
+                base = origin.noted_base(origin.stored_config(run), self._context)
+            except TransientError:
+                sdk.let_go(run, self._context.ledger.warn)
+                self._run = None
+                raise
         return {
             "id": run_id,
             "url": run.url,
             "path": path,
-            "base": int(state["base"]) if state is not None else max(last_step, 0),
+            "base": int(base) if base is not None else max(last_step, 0),
         }
+
+    def _noted_base(self, directories: Sequence[Path]) -> int | None:
+        store = OfflineStore(directories)
+        store.refresh()
+        return origin.noted_base(store.config, self._context)
 
     def _need_run(self) -> wandb.Run:
         if self._run is None:

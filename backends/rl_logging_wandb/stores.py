@@ -13,6 +13,7 @@ import wandb
 from wandb.proto import wandb_internal_pb2 as pb
 
 from rl_logging_wandb.core_log import CoreLog
+from rl_logging_wandb.registry import Link
 from rl_logging_wandb.transaction_log import TransactionLog
 from rl_logging_wandb.uploads import ArtifactUpload, FileUpload
 
@@ -71,12 +72,18 @@ class Store(Protocol):
             send: Hands it over again.
         """
 
-    def artifact(self, make: Callable[[], wandb.Artifact], send: Callable[[wandb.Artifact], wandb.Artifact]) -> Check:
+    def artifact(
+        self,
+        make: Callable[[], wandb.Artifact],
+        send: Callable[[wandb.Artifact], wandb.Artifact],
+        link: Link | None = None,
+    ) -> Check:
         """Hands an artifact over unless it is stored with this run.
 
         Args:
             make: Makes it.
             send: Hands it over.
+            link: Links it to a registry, once it is stored; offline there is none.
 
         Returns:
             How to find out whether it is stored.
@@ -97,7 +104,7 @@ class OfflineStore:
     def __init__(self, fragments: Iterable[Path]) -> None:
         self.last_step = -1
         self.config: dict[str, Any] = {}
-        self.summary: dict[str, Any] = {}
+        self._summary: dict[tuple[str, ...], str] = {}
         self.tags: tuple[str, ...] = ()
         self.notes: str | None = None
         self.ended = False
@@ -105,15 +112,32 @@ class OfflineStore:
         self._digests: set[str] = set()
         self._files: set[str] = set()
         self._logs: list[TransactionLog] = []
+        self._goes_on = False
         for fragment in fragments:
-            self.add(fragment)
+            self._add(fragment)
 
-    def add(self, fragment: Path) -> None:
-        """Reads another directory from now on: the run goes on there, whatever end the earlier ones have."""
+    def go_on_in(self, fragment: Path) -> None:
+        """Reads another directory from now on: the run goes on there, whatever end the earlier ones have.
+
+        What it has of a summary is of no use until the run is opened again, and not looked at: it is two thirds of
+        all there is.
+        """
         self.ended = False
+        self._goes_on = True
+        self._add(fragment)
+
+    def _add(self, fragment: Path) -> None:
         run_id = fragment.name.split("-", 3)[3]
         found = sorted(fragment.glob("run-*.wandb"))
         self._logs.append(TransactionLog(found[0] if found else fragment / f"run-{run_id}.wandb"))
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The summary, as far as it was read."""
+        summary: dict[str, Any] = {}
+        for keys, value_json in self._summary.items():
+            _put(summary, list(keys), json.loads(value_json))
+        return summary
 
     def refresh(self) -> None:
         """Reads what has been written since."""
@@ -129,7 +153,12 @@ class OfflineStore:
         """See `Store.file`."""
         return lambda: name in self._files
 
-    def artifact(self, make: Callable[[], wandb.Artifact], send: Callable[[wandb.Artifact], wandb.Artifact]) -> Check:
+    def artifact(
+        self,
+        make: Callable[[], wandb.Artifact],
+        send: Callable[[wandb.Artifact], wandb.Artifact],
+        link: Link | None = None,
+    ) -> Check:
         """See `Store.artifact`; one of equal content is the same."""
         artifact = make()
         digest = artifact.digest
@@ -147,9 +176,10 @@ class OfflineStore:
             self.notes = record.run.notes or None
         elif kind == "config":
             self._take_config(record.config)
-        elif kind == "summary":
+        elif kind == "summary" and not self._goes_on:
             for item in record.summary.update:
-                _put(self.summary, list(item.nested_key) or [item.key], json.loads(item.value_json))
+                # Each row changes it; what it is in the end is decoded once.
+                self._summary[tuple(item.nested_key) or (item.key,)] = item.value_json
         elif kind == "artifact":
             self._digests.add(record.artifact.digest)
         elif kind == "files":
@@ -258,9 +288,14 @@ class OnlineStore:
         self.has_file(name, size)  # so that it is asked for from the first time on
         return FileUpload(path, send, lambda: self.has_file(name, size), self._core_log).is_stored
 
-    def artifact(self, make: Callable[[], wandb.Artifact], send: Callable[[wandb.Artifact], wandb.Artifact]) -> Check:
+    def artifact(
+        self,
+        make: Callable[[], wandb.Artifact],
+        send: Callable[[wandb.Artifact], wandb.Artifact],
+        link: Link | None = None,
+    ) -> Check:
         """See `Store.artifact`; sent again, one of equal content stays one version."""
-        return ArtifactUpload(make, send, self._core_log).is_stored
+        return ArtifactUpload(make, send, self._core_log, link, self._warn).is_stored
 
     def _ask(self) -> None:
         if self._api is None:

@@ -44,7 +44,11 @@ def resolve(name: str, options: Mapping[str, Any], surroundings: Surroundings) -
     notices: list[str] = []
     directory = _directory(resolved.get("dir") or environ.get("WANDB_DIR"), surroundings)
     files = _settings_files(directory, environ)
+    # What names one run is its parent's, where it is a run below another one.
+    named = frozenset({"id", "name", "notes"}) if surroundings.parent_id is not None else frozenset()
     for key, variable in _VARIABLES.items():
+        if key in named:
+            continue
         value = environ.get(variable) or files.get(key)
         if key not in resolved and value:
             resolved[key] = value

@@ -19,6 +19,9 @@ _log = logging.getLogger("rl_logging.wandb")
 
 FILE_HEADER_BYTES: Final = 7
 BLOCK_BYTES: Final = 32 * 1024
+READ_BYTES: Final = 4 << 20
+"""How much is read at once: the log of a long run is larger than memory should be."""
+
 CHUNK_HEADER: Final = struct.Struct("<IHB")
 _FULL, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
 
@@ -37,11 +40,19 @@ class TransactionLog:
 
     def read(self) -> Iterator[WandbRecord]:
         """Yields the records that became readable since the last call."""
-        if self._broken or not self.path.exists():
-            return
-        with self.path.open("rb") as file:
-            file.seek(self._offset)
-            data = file.read()
+        size = READ_BYTES
+        while not self._broken and self.path.exists():
+            before = self._offset
+            with self.path.open("rb") as file:
+                file.seek(before)
+                data = file.read(size)
+            yield from self._records(data)
+            if len(data) < size:
+                return
+            size = READ_BYTES if self._offset > before else 2 * size
+
+    def _records(self, data: bytes) -> Iterator[WandbRecord]:
+        """Yields the whole records in `data`, which lies where the last one ended."""
         start = self._offset
         parts: list[bytes] = []
         position = 0

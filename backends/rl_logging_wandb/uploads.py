@@ -13,6 +13,7 @@ import wandb
 
 from rl_logging_wandb import sdk
 from rl_logging_wandb.core_log import CoreLog, refuses
+from rl_logging_wandb.registry import Link, NotLinkedError
 
 _log = logging.getLogger("rl_logging.wandb")
 
@@ -102,14 +103,23 @@ class ArtifactUpload:
         make: Makes the artifact; called again for each further try.
         send: Hands it to wandb-core.
         core_log: Tells what wandb-core gave up.
+        link: What is done with the stored one, or None; it counts as stored when that is done too, or refused.
+        warn: Takes a sentence for the user.
     """
 
     def __init__(
-        self, make: Callable[[], wandb.Artifact], send: Callable[[wandb.Artifact], wandb.Artifact], core_log: CoreLog
+        self,
+        make: Callable[[], wandb.Artifact],
+        send: Callable[[wandb.Artifact], wandb.Artifact],
+        core_log: CoreLog,
+        link: Link | None = None,
+        warn: Callable[[str], None] = _log.warning,
     ) -> None:
         self._make = make
         self._send = send
         self._core_log = core_log
+        self._link = link
+        self._warn = warn
         self._tries = _Tries()
         self._waiter: threading.Thread | None = None
         self._error: Exception | None = None
@@ -135,6 +145,10 @@ class ArtifactUpload:
             return False
         if self._error is None:
             return True
+        if isinstance(self._error, NotLinkedError):
+            self._warn(str(self._error))
+            self._error = None
+            return True
         self._waiter, error = None, self._error
         self._take(error)
         return False
@@ -142,6 +156,9 @@ class ArtifactUpload:
     def _wait(self, artifact: wandb.Artifact) -> None:
         try:
             artifact.wait()
+            if self._link is not None:
+                self._link(artifact)
+                self._link = None
         except Exception as error:  # whatever it is, the other thread judges it
             self._error = error
         else:

@@ -15,7 +15,7 @@ import wandb
 
 from rl_logging.records import Artifact, Config, Environment, Image, Labels, Metrics, Model, Record, Video
 from rl_logging.sinks import SinkContext
-from rl_logging_wandb import artifacts, sdk, values
+from rl_logging_wandb import artifacts, registry, sdk, values
 from rl_logging_wandb.rows import Row
 from rl_logging_wandb.stores import Check, Store
 
@@ -40,6 +40,7 @@ class RunWriter:
         self._base = base
         self._include = options.get("config_include_keys")
         self._exclude = options.get("config_exclude_keys") or ()
+        self._offline = options.get("mode") == "offline"
         self._config: dict[str, Any] = {}
         self._tags: tuple[str, ...] | None = None
         self._notes: str | None = None
@@ -123,9 +124,13 @@ class RunWriter:
     def _log_artifact(self, record: Model | Artifact) -> Check:
         ledger = self._context.ledger
         aliases = artifacts.aliases_of(record, ledger)
+        link = None
+        if isinstance(record, Model):
+            link = registry.link_of(record, aliases, offline=self._offline, ledger=ledger)
         return self._store.artifact(
             lambda: artifacts.make(record, self._context.run_dir, self._run.id, ledger),
             lambda artifact: self._run.log_artifact(artifact, aliases=aliases),
+            link,
         )
 
     def _log_environment(self, record: Environment) -> Check:

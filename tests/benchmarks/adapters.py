@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 import logging
 import statistics
 import tempfile
@@ -21,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.table import Table
+
+from tests.benchmarks.rows import Row
 
 BASE = "without"
 AGAIN = "without, again"
@@ -31,23 +30,35 @@ Train = Callable[[], float]
 """Trains once and returns the CPU seconds it took."""
 
 
-def main(arguments: Sequence[str]) -> int:
+GOAL = 1.01
+
+
+def rows(arguments: Sequence[str]) -> list[Row]:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks adapters", description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path, help="file to write the figures to")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--only", choices=FRAMEWORKS, help="one framework instead of all")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)  # others would wait for each other by spinning, which is CPU time too
-    figures = {}
+    found = []
     with tempfile.TemporaryDirectory() as folder:
         for name, subjects in FRAMEWORKS.items():
             if options.only in (None, name):
                 seconds = measure(subjects(Path(folder)), options.rounds)
-                figures[name] = summarised(seconds)
-                show(name, figures[name])
-    if options.json:
-        options.json.write_text(json.dumps({"adapters": figures}, indent=2) + "\n")
-    return 0
+                found += [as_row(name, subject, figures) for subject, figures in summarised(seconds).items()]
+    return found
+
+
+def as_row(framework: str, subject: str, figures: dict[str, float]) -> Row:
+    """Returns the row of one subject; the trainings without us show the noise, and have no goal."""
+    counts = subject not in (BASE, AGAIN)
+    return Row(
+        name=f"{framework}, {f'interval: {subject}' if counts else subject}",
+        beside="the same training without us",
+        goal=f"≤ {GOAL}" if counts else "",
+        figure=f"{figures['ratio']:.3f} ({figures['ratio_low']:.3f} to {figures['ratio_high']:.3f})",
+        reached=figures["ratio"] <= GOAL if counts else None,
+        details=figures,
+    )
 
 
 def measure(subjects: dict[str, Train], rounds: int) -> dict[str, list[float]]:
@@ -77,14 +88,6 @@ def summarise(series: list[float], base: list[float]) -> dict[str, float]:
     ratios = [taken / without for taken, without in zip(series, base, strict=True)]
     low, middle, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
     return {"cpu_s": statistics.median(series), "ratio": middle, "ratio_low": low, "ratio_high": high}
-
-
-def show(framework: str, figures: dict[str, dict[str, float]]) -> None:
-    table = Table("interval", "CPU s", "ratio", "its middle half", title=f"a training with {framework}")
-    for name, row in figures.items():
-        spread = f"{row['ratio_low']:.3f} to {row['ratio_high']:.3f}"
-        table.add_row(name, f"{row['cpu_s']:.3f}", f"{row['ratio']:.3f}", spread)
-    Console().print(table)
 
 
 def turns(train: Callable[[str | None], float]) -> dict[str, Train]:
@@ -128,25 +131,51 @@ def stable_baselines3_ppo(folder: Path) -> dict[str, Train]:
     return turns(train)
 
 
-def skrl_sac(folder: Path) -> dict[str, Train]:
-    """SAC on Pendulum with small networks: an update in every step, and skrl's own file written every 50 of them."""
-    from tests.support.skrl_algorithms import AlgorithmTraining
+def stable_baselines3_sac(folder: Path) -> dict[str, Train]:
+    """SAC on Pendulum with small networks: an update, and so several values recorded, in nearly every step."""
+    from stable_baselines3 import SAC
 
-    logging.getLogger("skrl").setLevel(logging.WARNING)
+    from rl_logging.adapters.stable_baselines3 import MetricsCallback
 
     def train(interval: str | None) -> float:
-        training = AlgorithmTraining("SAC", Path(tempfile.mkdtemp(dir=folder)), num_envs=4, write_interval=50)
-        trainer = training.trainer(500)
+        model = SAC(
+            "MlpPolicy", "Pendulum-v1", seed=0, device="cpu", learning_starts=50, policy_kwargs={"net_arch": [64, 64]}
+        )
         if interval is None:
-            return timed(trainer.train)
+            return timed(lambda: model.learn(600))
         with logger(folder, interval) as ours:
-            ours.attach(training.agent)
-            return timed(trainer.train)
+            return timed(lambda: model.learn(600, callback=MetricsCallback(ours)))
 
     return turns(train)
 
 
+def skrl_sac(folder: Path) -> dict[str, Train]:
+    """SAC on Pendulum with small networks: an update in every step, and skrl's own file written every 50 of them."""
+    return turns(lambda interval: skrl_training("SAC", 500, folder, interval))
+
+
+def skrl_ppo(folder: Path) -> dict[str, Train]:
+    """PPO on CartPole with small networks: next to no work in a step, and an episode's end in every few."""
+    return turns(lambda interval: skrl_training("PPO", 1500, folder, interval))
+
+
+def skrl_training(algorithm: str, steps: int, folder: Path, interval: str | None) -> float:
+    """Trains one of skrl's agents, logged or not, and returns the CPU seconds it took."""
+    from tests.support.skrl_algorithms import AlgorithmTraining
+
+    logging.getLogger("skrl").setLevel(logging.WARNING)
+    training = AlgorithmTraining(algorithm, Path(tempfile.mkdtemp(dir=folder)), num_envs=4, write_interval=50)
+    trainer = training.trainer(steps)
+    if interval is None:
+        return timed(trainer.train)
+    with logger(folder, interval) as ours:
+        ours.attach(training.agent)
+        return timed(trainer.train)
+
+
 FRAMEWORKS: dict[str, Callable[[Path], dict[str, Train]]] = {
     "stable-baselines3 PPO": stable_baselines3_ppo,
+    "stable-baselines3 SAC": stable_baselines3_sac,
     "SKRL SAC": skrl_sac,
+    "SKRL PPO": skrl_ppo,
 }

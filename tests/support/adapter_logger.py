@@ -39,6 +39,7 @@ class AdapterLogger:
         self.warnings: dict[str, str] = {}
         self.read_clock: Callable[[], int | None] | None = None
         self._at_finish: list[Callable[[], None]] = []
+        self._at_flush: list[Callable[[], None]] = []
 
     def pipeline(self, table: NameTable) -> Pipeline:
         return Pipeline(
@@ -71,6 +72,13 @@ class AdapterLogger:
 
     def on_finish(self, callback: Callable[[], None]) -> None:
         self._at_finish.append(callback)
+
+    def on_flush(self, callback: Callable[[], None]) -> None:
+        self._at_flush.append(callback)
+
+    def flush(self) -> None:
+        for callback in self._at_flush:
+            callback()
 
     def warn_once(self, key: str, message: str) -> None:
         self.warnings.setdefault(key, message)

@@ -55,7 +55,8 @@ def read(directories: Path | Iterable[Path]) -> OfflineRun:
         (log,) = directory.glob("run-*.wandb")
         for payload in _payloads(log.read_bytes()):
             _take(run, Record.FromString(payload))
-    run.config.pop("_wandb", None)
+    for internal in ("_wandb", "_rl_logging"):
+        run.config.pop(internal, None)
     return run
 
 

@@ -240,6 +240,7 @@ class WandbServer:
             "name": run.id,
             "displayName": run.fields.get("displayName"),
             "notes": run.fields.get("notes"),
+            "description": None,
             "tags": run.fields.get("tags") or [],
             "group": run.fields.get("groupName"),
             "jobType": run.fields.get("jobType"),

@@ -21,7 +21,7 @@ from tests.support.tcp_gate import TcpGate
 
 IMAGE = re.compile(r"images/(?P<name>[^+]+)\+step\+(?P<step>-?\d+)\+timestamp\+\d+\+[0-9a-f-]{36}\.png")
 VIDEO = re.compile(r"videos/(?P<name>.+)/step_(?P<step>-?\d+)(?:-\d+)?\.mp4")
-MODEL = re.compile(r"models/(?P<name>.+)/step_(?P<step>-?\d+)(?:-\d+)?/(?P<file>.+)")
+MODEL = re.compile(r"models/(?P<name>.+)/step_(?P<step>-?\d+)(?:-\d+)?/(?P<file>(?!checksums\.json$).+)")
 ARTIFACT = re.compile(r"artifacts/(?P<name>.+)/step_(?P<step>-?\d+)(?:-\d+)?/(?P<file>.+)")
 STEPLESS = re.compile(r"artifacts/(?P<name>(?:(?!/step_).)+?)(?P<step>)/(?P<file>[^/]+)")
 

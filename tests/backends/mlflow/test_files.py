@@ -63,7 +63,7 @@ def test_videos_by_name_and_step(bench: Bench) -> None:
         path = bench.place(f"media/{seq}.mp4", b"x" * seq)
         return Video(seq=seq, time=CREATED, step=step, name="eval/episode", path=path, caption=caption)
 
-    records = [video(1, 10), video(2, 10), video(3, 20, caption="the best")]
+    records = [video(1, 10), video(2, 10, caption="episode-2.mp4"), video(3, 20, caption="the best")]
     bench.deliver(records, status=None)
     again = bench.open()
     again.write(records[1:])
@@ -73,6 +73,8 @@ def test_videos_by_name_and_step(bench: Bench) -> None:
         "videos/eval/episode/step_10-2.mp4": 2,
         "videos/eval/episode/step_20.mp4": 3,
     }
+    # A recorder's file name is no caption that is worth a file.
+    assert list(bench.files("captions")) == ["captions/videos/eval/episode/step_20.txt"]
     assert bench.text("captions/videos/eval/episode/step_20.txt") == "the best"
 
 
@@ -89,7 +91,7 @@ def test_models_keep_their_folder_and_aliases_point_to_them(bench: Bench) -> Non
     assert set(bench.files("models")) == {
         f"models/best_model/step_{step}/{name}"
         for step in (10, 20)
-        for name in ("model.zip", "metadata.json", "inner/part.bin")
+        for name in ("model.zip", "metadata.json", "inner/part.bin", "checksums.json")
     }
     tags = bench.run().data.tags
     assert tags["models/best_model/best"] == "models/best_model/step_10"
@@ -118,6 +120,15 @@ def test_artifacts_are_found_by_name(bench: Bench) -> None:
     assert json.loads(tags["artifacts/value"])["path"] == "artifacts/value/value_1-2.pdf"
     assert json.loads(tags["artifacts/data"])["path"] == "artifacts/data/step_7"
     assert ("value#1.pdf", "value_1.pdf") in bench.ledger.names
+
+
+def test_the_runs_own_file_is_at_the_root_in_its_newest_state(store: Store, tmp_path: Path) -> None:
+    bench = Bench(store.uri, tmp_path / "run", {"artifact_path": "{name}/deep"})
+    for seq, text in ((1, "{}"), (2, '{"loss": {}}')):
+        bench.place("names.json", text)
+        bench.deliver([Artifact(seq=seq, time=CREATED, step=7, name="names.json", path="names.json", type="names")])
+    assert {path: size for path, size in bench.files().items() if path != "config.yaml"} == {"names.json": 12}
+    assert json.loads(bench.run().data.tags["artifacts/names.json"]) == {"path": "names.json", "type": "names"}
 
 
 def test_artifacts_go_where_the_option_says(store: Store, tmp_path: Path) -> None:

@@ -223,6 +223,6 @@ def test_a_timeout_the_user_has_set_stays(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_locked_database_is_transient(tmp_path: Path) -> None:
     database = tmp_path / "mlflow.db"
     with filelock.FileLock(tmp_path / ".mlflow.db.lock"), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("rl_logging_mlflow.opening._LOCK_TIMEOUT_S", 0.1)
+        patch.setattr("rl_logging_mlflow.tables._LOCK_TIMEOUT_S", 0.1)
         with pytest.raises(TransientError, match=r"\.mlflow\.db\.lock"):
             Bench(f"sqlite:///{database}", tmp_path / "run").open()

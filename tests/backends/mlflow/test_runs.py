@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from mlflow import MlflowClient
 
 from rl_logging.records import Labels, Metrics, RunStatus
 from rl_logging.sinks import RejectedError
+from rl_logging_mlflow import tables
 from tests.support.mlflow_driver import CREATED, Bench, Store, with_paths
 
 MS = 1_700_000_000_250
@@ -231,3 +233,36 @@ def test_eight_processes_on_a_fresh_database_at_once(tmp_path: Path) -> None:
     found = {run.info.run_id for run in client.search_runs([experiment.experiment_id])}
     assert found == {out.strip() for out, _ in outputs}
     assert len(found) == 8
+
+
+KILLED_WHILE_MAKING_TABLES = """
+import os, signal, sys, threading
+from pathlib import Path
+from rl_logging_mlflow import tables
+
+path = Path(sys.argv[1])
+HALF_BYTES = 300_000  # of the 950,000 of a whole one
+
+
+def size(file):
+    return file.stat().st_size if file.exists() else 0
+
+
+def kill_in_the_middle():
+    while not any(size(file) > HALF_BYTES for file in (path, *path.parent.glob("*.new"))):
+        pass
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+threading.Thread(target=kill_in_the_middle, daemon=True).start()
+tables.ensure(f"sqlite:///{path}", path, path.parent / "mlruns")
+"""
+
+
+def test_a_kill_while_tables_are_made_leaves_no_half_of_them(tmp_path: Path) -> None:
+    path = tmp_path / "mlflow.db"
+    command = [sys.executable, "-c", KILLED_WHILE_MAKING_TABLES, str(path)]
+    killed = subprocess.run(command, capture_output=True, timeout=120, text=True, env=with_paths())
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    tables.ensure(f"sqlite:///{path}", path, tmp_path / "mlruns")
+    assert MlflowClient(f"sqlite:///{path}").get_experiment("0").name == "Default"

@@ -70,9 +70,10 @@ def test_everything_arrives(server: MlflowServer, tmp_path: Path) -> None:
     assert found["params"] == {"lr": "0.0003"}
     assert [path for path in found["files"] if not path.startswith("images/")] == [
         "config.yaml",
+        "models/best/step_1/checksums.json",
         "models/best/step_1/model.zip",
     ]
-    assert len(found["files"]) == 4
+    assert len(found["files"]) == 5
 
 
 def test_a_database_is_refused_with_the_remedy(tmp_path: Path) -> None:

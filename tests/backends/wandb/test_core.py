@@ -6,10 +6,12 @@ import os
 import signal
 import socket
 import subprocess
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import wandb
 
 from rl_logging.records import Model
 from rl_logging.sinks import RejectedError, Sink, TransientError
@@ -69,6 +71,40 @@ def test_runs_that_shared_a_dead_core_all_go_on(tmp_path: Path) -> None:
         sink.close("finished")
 
     for run_id in ids:
+        folders = sorted((tmp_path / "logs/wandb").glob(f"offline-run-*-{run_id}*"))
+        assert [row["a"] for row in wandb_file.read(folders).rows] == list(range(1, 20))
+
+
+def test_a_core_that_hangs_is_ended_when_the_sink_is_abandoned(tmp_path: Path) -> None:
+    sink = make_sink(make_context(tmp_path / "run"), {"mode": "offline", "dir": str(tmp_path / "logs")})
+    sink.open(None)
+    sink.write([metrics(seq, a=float(seq)) for seq in range(1, 20)])
+    (core,) = wandb_core_children()
+    os.kill(core, signal.SIGSTOP)
+    closing = threading.Thread(target=sink.close, args=("finished",))
+    closing.start()
+    sink.abandon()
+    closing.join(30)
+    assert not closing.is_alive()
+
+    assert [row["a"] for row in wandb_file.read(tmp_path / "logs").rows] == list(range(1, 20))
+
+
+def test_an_id_that_a_failed_start_has_left_in_the_core_is_freed(tmp_path: Path) -> None:
+    options = {"mode": "offline", "dir": str(tmp_path / "logs")}
+    one, two = (make_sink(make_context(tmp_path / run_id, run_id=run_id), options) for run_id in ("one", "two"))
+    one.open(None)
+    one.write([metrics(seq, a=float(seq)) for seq in range(1, 20)])
+    settings = wandb.Settings(console="off", silent=True)
+    wandb.init(mode="offline", id="two", dir=tmp_path, reinit="create_new", settings=settings)
+    with pytest.raises(TransientError, match="is in use"):
+        two.open(None)
+    two.open(None)
+    two.write([metrics(seq, a=float(seq)) for seq in range(1, 20)])
+    for sink in (one, two):
+        wait_until(confirms(sink, 19))
+        sink.close("finished")
+    for run_id in ("one", "two"):
         folders = sorted((tmp_path / "logs/wandb").glob(f"offline-run-*-{run_id}*"))
         assert [row["a"] for row in wandb_file.read(folders).rows] == list(range(1, 20))
 

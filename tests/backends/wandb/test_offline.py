@@ -55,6 +55,17 @@ def test_metrics_are_rows_on_the_rl_clock_at_their_own_time(tmp_path: Path) -> N
     assert (run.tags, run.notes) == (["one", "two"], "some notes")
 
 
+def test_the_folder_says_how_to_send_the_run_from_elsewhere(tmp_path: Path) -> None:
+    run_dir = tmp_path / "runs" / "a-run"
+
+    deliver(make_sink(make_context(run_dir), offline(tmp_path)), [metrics(1, loss=0.5)])
+
+    (folder,) = wandb_file.offline_directories(tmp_path / "logs")
+    note = (folder / "READ_BEFORE_MOVING.txt").read_text()
+    assert str(run_dir) in note
+    assert "rl-logging sync --to wandb --project PROJECT --mode online a-run" in note
+
+
 def test_nan_and_the_infinities_survive(tmp_path: Path) -> None:
     record = metrics(1, a=math.nan, b=math.inf, c=-math.inf)
 

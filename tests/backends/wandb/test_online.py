@@ -1,17 +1,20 @@
 from __future__ import annotations
 
+import errno
 import math
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 import pytest
 from PIL import Image as Picture
 
 from rl_logging.records import Config, Environment, Image, Labels, Model, Record
 from rl_logging.sinks import RejectedError, TransientError
+from rl_logging_wandb import opening
 from tests.support.wandb_server import WandbServer
 from tests.support.wandb_sink import RUN_ID, deliver, make_context, make_sink, metrics, wait_until
 
@@ -36,6 +39,26 @@ def everything(run_dir: Path) -> list[Record]:
         Labels(seq=6, time=6.0, tags=("new",), notes="later"),
         metrics(7, 120, loss=0.25),
     ]
+
+
+def test_a_folder_without_file_locks_is_done_without(
+    tmp_path: Path, server: WandbServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logs, temporary = tmp_path / "logs", tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(opening.tempfile, "tempdir", str(temporary))
+    lock = opening.fcntl.flock
+
+    def flock(file: IO[bytes], how: int) -> None:
+        if Path(os.readlink(f"/proc/self/fd/{file.fileno()}").partition(" ")[0]).is_relative_to(logs):
+            raise OSError(errno.ENOLCK, "No locks available")
+        lock(file, how)
+
+    monkeypatch.setattr(opening.fcntl, "flock", flock)
+    deliver(make_sink(make_context(tmp_path / "run"), online(tmp_path)), everything(tmp_path / "run"))
+    assert [row["_step"] for row in server.runs[RUN_ID].rows] == [3, 4, 7]
+    assert list(logs.iterdir()) == []
+    assert list(temporary.glob("rl_logging-*")) == [], "what W&B needed was cleared away"
 
 
 def test_the_server_has_everything_once_and_says_so(tmp_path: Path, server: WandbServer) -> None:
@@ -93,7 +116,8 @@ def test_an_adopted_run_s_rows_stay_and_ours_follow(tmp_path: Path, server: Wand
     options = online(tmp_path, id="adopted")
     deliver(make_sink(make_context(tmp_path / "one"), options), [metrics(5, a=5.0)])
 
-    deliver(make_sink(make_context(tmp_path / "two"), options), [metrics(1, a=1.0), metrics(2, a=2.0)])
+    other = make_context(tmp_path / "two", run_id="another")
+    deliver(make_sink(other, options), [metrics(1, a=1.0), metrics(2, a=2.0)])
 
     assert [(row["_step"], row["a"]) for row in server.runs["adopted"].rows] == [(5, 5), (6, 1), (7, 2)]
 

@@ -30,11 +30,11 @@ def test_so_it_does_offline(tmp_path: Path) -> None:
 def test_a_run_that_takes_anothers_place_is_another_and_both_say_so(tmp_path: Path, server: WandbServer) -> None:
     options = {"mode": "online", "dir": str(tmp_path / "logs"), "id": "chosen"}
     state = deliver(make_sink(make_context(tmp_path / "run"), options), [metrics(1, a=1.0), metrics(2, a=2.0)])
-    later = make_context(tmp_path / "run", run_id=f"{RUN_ID}-2", supersedes=state)
+    later = make_context(tmp_path / "run", run_id=f"{RUN_ID}--2", supersedes=state)
     deliver(make_sink(later, options), [metrics(1, a=1.0), metrics(3, a=3.0)])
 
     assert [(row["_step"], row["a"]) for row in server.runs["chosen"].rows] == [(1, 1), (2, 2)]
-    assert [(row["_step"], row["a"]) for row in server.runs["chosen-2"].rows] == [(1, 1), (3, 3)]
-    assert server.runs["chosen-2"].config["rl_logging.resumed_from"] == "chosen"
-    assert server.runs["chosen"].config["rl_logging.superseded_by"] == "chosen-2"
-    assert server.runs["chosen"].fields["groupName"] == server.runs["chosen-2"].fields["groupName"] == "a group"
+    assert [(row["_step"], row["a"]) for row in server.runs["chosen--2"].rows] == [(1, 1), (3, 3)]
+    assert server.runs["chosen--2"].config["rl_logging.resumed_from"] == "chosen"
+    assert server.runs["chosen"].config["rl_logging.superseded_by"] == "chosen--2"
+    assert server.runs["chosen"].fields["groupName"] == server.runs["chosen--2"].fields["groupName"] == "a group"

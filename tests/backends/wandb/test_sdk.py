@@ -61,6 +61,9 @@ LOOK: dict[str, Callable[[wandb.Run], Any]] = {
     "wandb.sdk.mailbox.HandleAbandonedError": named("wandb.sdk.mailbox.HandleAbandonedError"),
     "wandb.sdk.mailbox.MailboxClosedError": named("wandb.sdk.mailbox.MailboxClosedError"),
     "wandb.proto.wandb_internal_pb2.Record": named("wandb.proto.wandb_internal_pb2.Record"),
+    "wandb.proto.wandb_api_pb2.ApiErrorResponse.http_status": lambda run: (
+        named("wandb.proto.wandb_api_pb2.ApiErrorResponse")(run)(http_status=403).http_status
+    ),
 }
 
 

@@ -41,6 +41,14 @@ def test_it_reads_on_where_it_stopped_however_the_file_grows(tmp_path: Path, log
     assert seen == list(range(1, 101))
 
 
+def test_it_reads_piece_by_piece(tmp_path: Path, log: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "run-x.wandb"
+    path.write_bytes(log)
+    for size in (100, 5000, len(log)):
+        monkeypatch.setattr("rl_logging_wandb.transaction_log.READ_BYTES", size)
+        assert steps(TransactionLog(path)) == list(range(1, 101))
+
+
 def test_what_is_torn_off_is_not_there(tmp_path: Path, log: bytes) -> None:
     path = tmp_path / "run-x.wandb"
     path.write_bytes(log[: len(log) // 2])
