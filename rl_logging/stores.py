@@ -154,10 +154,11 @@ class Store(Protocol):
 
 
 def numbers(values: Mapping[str, Any]) -> dict[str, float]:
-    """Returns the entries of `values` that are numbers."""
+    """Returns the entries of `values` that are numbers, and those of its entry ``metrics``, where that is a mapping."""
+    inner = values.get("metrics")
     return {
         str(name): float(value)
-        for name, value in values.items()
+        for name, value in [*(inner.items() if isinstance(inner, Mapping) else ()), *values.items()]
         if isinstance(value, (int, float)) and not isinstance(value, bool)
     }
 

@@ -30,7 +30,7 @@ from rl_logging.retrieval import (
     open_store,
 )
 from rl_logging.retrieval.best import _nearest_after
-from rl_logging.stores import CheckpointInfo, RunInfo
+from rl_logging.stores import CheckpointInfo, RunInfo, numbers
 
 METRIC = "episode_reward_max"
 TRIALS = {
@@ -254,6 +254,26 @@ def test_without_steps_the_times_decide() -> None:
     there = [CheckpointInfo(name="m", step=None, time=time, path=str(time)) for time in (10.0, 25.0, 40.0)]
     assert _nearest_after(there, best).time == 25.0
     assert _nearest_after(there[:1], best).time == 10.0
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [((500, 15.0), "old-500"), ((500, 35.0), "new-500"), ((400, 34.5), "new-500"), ((550, 41.0), "new-600")],
+)
+def test_a_run_that_took_another_way(value: tuple[int, float], expected: str) -> None:
+    """Its steps come again, as under PBT: the checkpoint is of the way that had the value."""
+    run = RunInfo(id="1", name="1", experiment="e", status="finished", created=0.0)
+    best = RankedRun(run=run, value=1.0, step=value[0], time=value[1])
+    saved = {"old-500": 14.9, "old-600": 20.0, "new-500": 34.9, "new-600": 42.0}
+    there = [
+        CheckpointInfo(name="m", step=int(path[4:]), time=time, path=path, metadata={}) for path, time in saved.items()
+    ]
+    assert _nearest_after(there, best).path == expected
+
+
+def test_metrics_that_were_given_with_a_checkpoint_are_its_own() -> None:
+    given = {"metrics": {"reward": 2.5, "note": "text"}, "tried": 3, "good": True}
+    assert numbers(given) == {"reward": 2.5, "tried": 3.0}
 
 
 def test_a_file_is_given_as_its_path(place: str) -> None:

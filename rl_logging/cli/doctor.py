@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import platform
 import shutil
@@ -153,7 +155,7 @@ def _destination(sink: SinkSettings, loaded: Loaded) -> Finding:
 def _tried(config: Path | None, timeout_s: float) -> Iterator[Finding]:
     """Sends a run of one point to each store."""
     started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="rl-logging-doctor-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="rl-logging-doctor-") as scratch, _overheard() as told:
         try:
             logger = ExperimentLogger(config, name="rl-logging-doctor", dir=scratch, delivery="thread", quiet=True)
         except SettingsError as error:
@@ -166,10 +168,34 @@ def _tried(config: Path | None, timeout_s: float) -> Iterator[Finding]:
             where = status.url or status.destination
             if status.pending:
                 why = status.last_error or f"nothing was confirmed within {timeout_s:.0f} s"
-                yield Finding(name, "bad", f"{where} did not take a run: {why}")
+                remedy = ""
+                if status.last_error is None:
+                    remedy = "; give it longer with --timeout"
+                elif status.phase == "backoff":
+                    remedy = "; see that it runs and that its address is right"
+                yield Finding(name, "bad", f"{where} did not take a run: {why}{remedy}")
             elif status.rejected:
                 yield Finding(
                     name, "bad", f"{where} refused {status.rejected} records: {status.last_error or 'see above'}"
                 )
             else:
                 yield Finding(name, "good", f"{where} took a run called rl-logging-doctor: delete it as you like")
+                for message in told:
+                    if message.startswith(f"{name}: "):
+                        yield Finding(name, "note", message.removeprefix(f"{name}: "))
+
+
+@contextlib.contextmanager
+def _overheard() -> Iterator[list[str]]:
+    """Gives the block's warnings, which are worded for somebody who trains, instead of showing them."""
+    log, told = logging.getLogger("rl_logging"), list[str]()
+    handler = logging.Handler()
+    handler.emit = lambda record: told.append(record.getMessage())  # type: ignore[method-assign]
+    propagate = log.propagate
+    log.addHandler(handler)
+    log.propagate = False
+    try:
+        yield told
+    finally:
+        log.propagate = propagate
+        log.removeHandler(handler)

@@ -33,6 +33,8 @@ def status(run_dir: tuple[Path, ...], as_json: bool) -> None:
     if as_json:
         for bundle, debt in rows:
             told = msgspec.to_builtins(destination_status(debt.accepted, debt.state))
+            told["state"] = _state_word(debt)  # the table's word; what delivery did last (`phase`) is none to wait for
+            del told["phase"]
             click.echo(msgspec.json.encode({"run_dir": str(bundle.path), **told, "over": debt.over}).decode())
         return
     table = Table("run", "sink", "delivered", "owed", "rejected", "state")
@@ -55,6 +57,4 @@ def _state_word(debt: Owing) -> str:
         return debt.state.closed
     if debt.state.phase == "refused":
         return "refused"
-    if not debt.over:
-        return "running"
-    return "owed" if debt.anything else "done"
+    return "owed" if debt.over else "running"

@@ -15,6 +15,7 @@ from rich.table import Table
 from rl_logging.retrieval import find_runs, open_store
 from rl_logging.stores import RunInfo, Store, StoreError
 
+UNBOUNDED = 10_000
 STATUSES = ("finished", "failed", "killed", "running", "any")
 
 Command = Callable[..., Any]
@@ -69,10 +70,15 @@ def show(rows: Sequence[dict[str, Any]], columns: Sequence[str], as_json: bool) 
         for row in rows:
             click.echo(msgspec.json.encode(row).decode())
         return
-    table = Table(*columns)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=UNBOUNDED)  # a pipe, or a file: one line a run, whole
+    table = Table()
+    for column in columns:
+        table.add_column(column, overflow="fold")  # an id that is cut short is of no use
     for row in rows:
         table.add_row(*(escape(_text(column, row[column])) for column in columns))
-    Console().print(table)
+    console.print(table)
 
 
 def told(run: RunInfo) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from rl_logging.bundle import Bundle, BundleError
 from rl_logging.bundle.destination import DestinationState
 from rl_logging.bundle.owing import Owing, owing
 from rl_logging.cli import bundles
+from rl_logging.delivery import garbage
 from rl_logging.run.summary import look_command
 from rl_logging.settings.sinks import SinkSettings
 from rl_logging.sync import BundleSync, add
@@ -144,6 +145,7 @@ class _Syncs:
             )
 
         def tell(key: str, state: DestinationState) -> None:
+            garbage.spare(state)
             note = "waiting for the store" if state.phase == "backoff" else ""
             task = tasks[key]
             known = self._progress.tasks[self._progress.task_ids.index(task)].total or 0

@@ -45,7 +45,7 @@ def learning_curves(
         stores: Where the runs are.
         metric: The metric's name.
         group_by: What tells settings apart; see `rl_logging.plotting.grouping.setting_of`. None: the runs' groups where
-            all have one, else framework, algorithm and environment.
+            all have one, else framework, algorithm and environment; of runs below a parent also what they differ in.
         experiment: Only this experiment's runs.
         failed_too: Whether runs count that failed or were killed.
 

@@ -16,12 +16,25 @@ ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
 
 DEFAULT: Final = ("framework", "algorithm", "env")
 
+_NO_SETTINGS: Final = frozenset({"seed", "rl_logging", "mlflow", "wandb"})
+_DIFFERENCES_MOST: Final = 4
+
 Setting = tuple[str, ...]
 
 
 def default_keys(runs: Sequence[RunInfo]) -> tuple[str, ...]:
-    """Returns what to tell settings apart by: the runs' groups where all have one, else what was trained where."""
-    return ("group",) if runs and all(run.group for run in runs) else DEFAULT
+    """Returns what to tell settings apart by: the runs' groups where all have one, else what was trained where.
+
+    Runs below a parent have its group whatever they try. So of those what counts, too, is where their configurations
+    differ, but for the seed; or their names, where that is in many places.
+    """
+    keys = ("group",) if runs and all(run.group for run in runs) else DEFAULT
+    if not any(run.parent for run in runs):
+        return keys
+    configs = [flattened(run.config) for run in runs]
+    paths = sorted({path for config in configs for path in config if _NO_SETTINGS.isdisjoint(path.split("/"))})
+    differing = [path for path in paths if len({config.get(path) for config in configs}) > 1]
+    return (*keys, *differing) if len(differing) <= _DIFFERENCES_MOST else (*keys, "name")
 
 
 def setting_of(run: RunInfo, keys: Sequence[str]) -> tuple[str, ...]:

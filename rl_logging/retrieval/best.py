@@ -219,8 +219,14 @@ def _checkpoints(store: Store, first: RankedRun, metric: str, model: str | None)
 def _nearest_after(checkpoints: Sequence[CheckpointInfo], value: RankedRun) -> CheckpointInfo:
     """Returns the first checkpoint from the value's step on; where there is none, the last before.
 
-    Where no checkpoint has a step, as those of other loggers, the times decide.
+    Where no checkpoint has a step, as those of other loggers, the times decide; and among those of equal steps, which a
+    run has that went back and took another way, as under PBT.
     """
+
+    def distance(checkpoint: CheckpointInfo) -> tuple[bool, int, float]:
+        late_s = 0.0 if checkpoint.time is None else checkpoint.time - value.time
+        step = checkpoint.step or 0
+        return step > value.step and late_s < 0, step, abs(late_s)
 
     def place(checkpoint: CheckpointInfo) -> tuple[float, float]:
         return checkpoint.step or 0, checkpoint.time or 0.0
@@ -230,7 +236,7 @@ def _nearest_after(checkpoints: Sequence[CheckpointInfo], value: RankedRun) -> C
     else:
         after = [it for it in checkpoints if it.step is not None and it.step >= value.step]
     if after:
-        return min(after, key=place)
+        return min(after, key=distance)
     return max(checkpoints, key=place)
 
 

@@ -66,6 +66,19 @@ def test_other_keys(folder: Path) -> None:
     assert [curve.runs for curve in curves] == [4, 3]
 
 
+def test_a_sweeps_runs_are_no_seeds_of_each_other(tmp_path: Path) -> None:
+    common = {"dir": tmp_path, "delivery": "offline", "quiet": True, "group": "g"}
+    with ExperimentLogger({"rate": 0.0}, name="sweep", **common) as sweep:
+        for rate in (0.1, 0.2):
+            for seed in range(2):
+                with sweep.child(f"{rate}-{seed}", {"rate": rate, "env": {"id": "E", "seed": seed}}) as trial:
+                    trial.log_metrics({METRIC: rate}, step=0)
+                    trial.log_metrics({METRIC: rate}, step=10)
+    keys, curves = learning_curves([open_store(str(tmp_path))], METRIC)
+    assert keys == ("group", "rate")
+    assert [(curve.setting, curve.runs) for curve in curves] == [(("g", "0.1"), 2), (("g", "0.2"), 2)]
+
+
 def test_a_store_and_run_directories_in_one_picture(folder: Path, tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     train(tmp_path, "skrl", 7, mlflow={"tracking_uri": uri})
