@@ -2,21 +2,24 @@
 
 PYTHON ?= python3
 JOBS ?= 2
+# Most of a fault's time is waiting.
+FAULT_JOBS ?= 5
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test matrix faults lint docs package bench clean help
+.PHONY: demo test matrix faults sweeps lint docs package bench clean help
 
 help:
 	@echo "make demo     train SB3 and SKRL PPO, logged to a local MLflow store and an offline W&B run"
 	@echo "make test     run all tests"
 	@echo "make matrix   train every algorithm of SKRL and SB3, and compare with the framework's own files"
 	@echo "make faults   put every outage, kill and full disk on real runs, and count what arrives"
+	@echo "make sweeps   run whole sweeps under Ray Tune, one of them killed and restored"
 	@echo "make lint     ruff, mypy, import rules"
 	@echo "make docs     build the documentation"
 	@echo "make package  build and check the wheel"
-	@echo "make bench    measure the cost of a log call beside other loggers"
+	@echo "make bench    measure every promised figure beside what people would otherwise use"
 
 demo: .venv/.demo
 	$(BIN)/rl-logging demo --dir demo
@@ -32,7 +35,10 @@ matrix: .venv/.test .venv-skrl1/.done
 	$(BIN)/python -m tests.matrix --check
 
 faults: .venv/.test
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests/faults
+	$(BIN)/python -m pytest -n $(FAULT_JOBS) --dist worksteal tests/faults
+
+sweeps: .venv/.test
+	$(BIN)/python -m pytest tests/sweeps
 
 lint: .venv/.test .venv/.lint
 	$(BIN)/ruff format --check .
@@ -40,7 +46,7 @@ lint: .venv/.test .venv/.lint
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-docs: .venv/.demo .venv/.docs
+docs: .venv/.test .venv/.docs
 	$(BIN)/sphinx-build -n -W --keep-going -b html docs docs/_build/html
 
 package: .venv/.lint
@@ -78,7 +84,7 @@ clean:
 # skrl 1.4.3 beside skrl 2: an environment that sees the first one's packages and puts its own before them.
 .venv-skrl1/.done: .venv/.test
 	$(PYTHON) -m venv --clear .venv-skrl1
-	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" \
+	$(BIN)/python -c "import sysconfig; print('import site; site.addsitedir(%r)' % sysconfig.get_path('purelib'))" \
 		> "$$(.venv-skrl1/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/zz_base.pth"
 	.venv-skrl1/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --ignore-installed \
 		skrl==1.4.3 gymnasium==0.29.1

@@ -37,7 +37,12 @@ napoleon_use_rtype = False
 nitpick_ignore_regex = [
     (r"py:.*", r"(collections|pathlib|typing|types|os|threading|logging|msgspec|click|pluggy|pytest)\..*"),
     (r"py:.*", r"(stable_baselines3|skrl|gymnasium|torch|numpy|PIL)\..*"),
-    (r"py:.*", r"(Any|Callable|ClassVar|Final|Iterable|Iterator|Literal|Mapping|NamedTuple|Path|Protocol|Sequence)"),
+    (
+        r"py:.*",
+        r"(Any|Callable|ClassVar|Final|Iterable|Iterator|Literal|Mapping|NamedTuple|Path|Protocol|Sequence)",
+    ),
+    (r"py:.*", r"(Array|Figure)"),
+    (r"py:.*", r"(np|npt)\..*"),
     (r"py:.*", r"(TracebackType|BaseException|frozenset|optional)"),
 ]
 

@@ -21,10 +21,12 @@ from rl_logging.extraction.values import flatten
 from rl_logging.jsonable import json_safe
 from rl_logging.media import slug
 from rl_logging.records import Artifact, Config, Image, Labels, Model, Video
-from rl_logging.run import endings, env_info, keeping, retention
+from rl_logging.run import children, endings, env_info, keeping, retention
+from rl_logging.run.goals import GOALS, earlier_best
+from rl_logging.run.journaled import JournaledRun, Run
 from rl_logging.run.lifetime import RunLifetime
 from rl_logging.run.saved_model import SavedModel
-from rl_logging.settings import Loaded, Settings, load, ranks
+from rl_logging.settings import Loaded, Settings, SettingsError, load, ranks
 from rl_logging.summary_writer import SummaryWriter
 from rl_logging.videos.watch import VideoWatch
 
@@ -45,12 +47,14 @@ class ExperimentLogger(RunLifetime):
         name: Display name; overrides the configuration, as do the others.
         project: MLflow's experiment and W&B's project, where theirs are not given.
         group: Runs that belong together.
+        parent: The run that this one is a part of: a run directory, or an id. See `child`.
         tags: Tags of the run.
         notes: Free text.
         delivery: ``process``, ``thread``, ``offline`` or ``disabled``.
         dir: Where run directories go.
         id: The run's id.
         resume: Which run to go on with: True, ``auto``, a run directory or an id; see the setting.
+        resume_step: Which step to go back to then: a step, or ``checkpoint``, the latest one's; see the setting.
         sinks: ``{name: options}``, names, or live sink objects.
         quiet: No block at the start and the finish.
 
@@ -66,12 +70,14 @@ class ExperimentLogger(RunLifetime):
         name: str | None = None,
         project: str | None = None,
         group: str | None = None,
+        parent: str | Path | None = None,
         tags: Iterable[str] | None = None,
         notes: str | None = None,
         delivery: Literal["process", "thread", "offline", "disabled"] | None = None,
         dir: str | Path | None = None,
         id: str | None = None,
         resume: bool | str | Path | None = None,
+        resume_step: int | Literal["checkpoint"] | None = None,
         sinks: object = None,
         quiet: bool | None = None,
     ) -> None:
@@ -79,18 +85,23 @@ class ExperimentLogger(RunLifetime):
             "name": name,
             "project": project,
             "group": group,
+            "parent": parent,
             "tags": tags,
             "notes": notes,
             "delivery": delivery,
             "dir": dir,
             "id": id,
             "resume": resume,
+            "resume_step": resume_step,
             "sinks": sinks,
             "quiet": quiet,
         }
-        loaded = ranks.for_this_process(load(config, keywords), os.environ)
+        self._begin(ranks.for_this_process(load(config, keywords), os.environ), env)
+
+    def _begin(self, loaded: Loaded, env: object) -> None:
         self.settings: Settings = loaded.settings
         self.env = env
+        self._sinks = loaded.sinks
         self._prepare()
         for notice in loaded.notices:
             log.warning("%s", notice)
@@ -99,6 +110,48 @@ class ExperimentLogger(RunLifetime):
         self._log_first(loaded, env)
         if env is not None:
             _adapter("videos").watch_env(self, env)
+
+    def child(
+        self,
+        name: str | None = None,
+        config: object = None,
+        env: object = None,
+        *,
+        tags: Iterable[str] | None = None,
+        notes: str | None = None,
+        id: str | None = None,
+        resume: bool | str | Path | None = None,
+        quiet: bool | None = None,
+    ) -> ExperimentLogger:
+        """Begins a run below this one, such as a sweep's trial: nested in MLflow, in this run's group in W&B.
+
+        It is a run of its own, with its own directory beside this one's, and is finished by itself. It takes over this
+        run's settings and sinks where its configuration has none. In another process or on another machine, give this
+        run's directory or id as the setting ``parent`` instead.
+
+        Args:
+            name: Display name.
+            config: As in the constructor.
+            env: As in the constructor.
+            tags: Tags of the run; None: this run's.
+            notes: Free text.
+            id: The run's id; None: a new one, whatever the environment says.
+            resume: As in the constructor.
+            quiet: As in the constructor; None: as this run.
+
+        Raises:
+            SettingsError: A setting is wrong, or this logger was made in another process.
+        """
+        if self._sinks is None:
+            raise SettingsError(
+                "child: this logger was made in another process: make an ExperimentLogger here, with "
+                f"rl_logging.parent: {self._path}"
+            )
+        keywords = {"name": name, "tags": tags, "notes": notes, "id": id, "resume": resume, "quiet": quiet}
+        kind = type(self)
+        logger = kind.__new__(kind)
+        logger._begin(children.below(self.settings, self._sinks, self._path, config, keywords), env)
+        return logger
 
     # -- metrics ------------------------------------------------------------------------------------------------
 
@@ -109,7 +162,8 @@ class ExperimentLogger(RunLifetime):
             metrics: Names to values, nested mappings becoming ``a/b``. Numbers, NumPy and torch scalars and
                 one-element arrays are one value; larger arrays, tensors and sequences become ``name/mean``, ``/std``,
                 ``/min`` and ``/max``; None is skipped; NaN and the infinities are kept. For values of other types see
-                `register_converter`.
+                `register_converter`. CUDA tensors are not waited for: the record is accepted when their values are
+                there, which `status` and `flush` tell, with the step and time of this call.
             step: Position on the run's clock. None: the attached adapter's clock; without one, one more than the
                 highest step so far, from 0; or what `step` was set to.
         """
@@ -117,8 +171,9 @@ class ExperimentLogger(RunLifetime):
         if run is None:
             self._refuse()
             return
+        later: dict[str, Any] = {}
         try:
-            values = flatten(metrics, self._warn_of_key, max_depth=self._max_depth, wanted=self._wanted)
+            values = flatten(metrics, self._warn_of_key, max_depth=self._max_depth, wanted=self._wanted, later=later)
         except Exception as error:
             self.warn_once(
                 f"log_metrics {type(metrics).__name__}",
@@ -128,16 +183,39 @@ class ExperimentLogger(RunLifetime):
         if self._filter is not None:
             allows = self._filter.allows
             values = {name: value for name, value in values.items() if allows(name)}
-        if values:
-            self._scores.note(values)
-            run.append("metrics", self._steps.stamp(step), values)
+            later = {name: tensor for name, tensor in later.items() if name in values}
+        if later:
+            self._keep_later(run, values, later, self._steps.stamp(step))
+        elif values:
+            self._keep(run, values, self._steps.stamp(step))
 
     def emit(self, values: dict[str, float], step: int | None) -> None:
         """Logs what an adapter's pipeline has named and filtered already."""
         run = self._run
         if run is not None and values:
-            self._scores.note(values)
-            run.append("metrics", self._steps.stamp(step), values)
+            self._keep(run, values, self._steps.stamp(step))
+
+    def define_metric(self, name: str, goal: Literal["max", "min"], description: str | None = None) -> None:
+        """Has the best value of a metric stand in each store's summary, beside the last.
+
+        Whenever a value is better than all before, it is logged as ``<name>/best`` too, and its step as
+        ``<name>/best_step``. The goal and the description go to the configuration, below ``define_metric``.
+
+        Args:
+            name: The metric's name, as it is logged.
+            goal: ``max`` or ``min``: which values are better.
+            description: What it means, for people.
+        """
+        self._guarded(f"define_metric '{name}'", self._define_metric, name, goal, description)
+
+    def best(self, name: str) -> float | None:
+        """Returns the best value of a metric that was given to `define_metric`; None before any.
+
+        A Hydra or Optuna objective can return it. Of a run that was resumed, the earlier parts count too.
+        """
+        if not self._goals.defined(name):
+            self.warn_once(f"best {name}", f"best: '{name}' has no goal: call define_metric('{name}', goal=...) first")
+        return self._goals.best(name)
 
     # -- everything else ----------------------------------------------------------------------------------------
 
@@ -226,6 +304,7 @@ class ExperimentLogger(RunLifetime):
         step: int | None = None,
         aliases: Iterable[str] = (),
         upload: bool = True,
+        register: str | None = None,
     ) -> SavedModel | None:
         """Saves a model below the run directory, and logs it.
 
@@ -237,11 +316,14 @@ class ExperimentLogger(RunLifetime):
             step: Position on the run's clock; None: where the clock stands (saving is no step of its own).
             aliases: What this version is also called, such as ``best``.
             upload: Whether the stores get it; otherwise it is kept in the run directory alone.
+            register: The registered model that it becomes a version of, in stores that have a registry: MLflow's
+                model registry, W&B's.
 
         Returns:
             Where it is and its step; None where it could not be saved, which is told.
         """
-        return self._guarded(f"save_model '{name}'", self._save_model, model, name, metadata, step, aliases, upload)  # type: ignore[no-any-return]
+        given = (model, name, metadata, step, aliases, upload, register)
+        return self._guarded(f"save_model '{name}'", self._save_model, *given)  # type: ignore[no-any-return]
 
     def discard_model(self, saved: SavedModel) -> bool:
         """Deletes a saved model's local copy, unless a store still needs it; it may be asked again later.
@@ -343,6 +425,26 @@ class ExperimentLogger(RunLifetime):
             found = self._config.found({"env": described, "num_envs": described["num_envs"]})
             self._guarded("config", self._log_config, found)  # the env given here counts as the user's word
 
+    def _keep(self, run: Run, values: dict[str, float], step: int, time_s: float | None = None) -> None:
+        self._scores.note(values)
+        run.append("metrics", step, self._goals.with_best(values, step) if self._goals else values, time_s)
+
+    def _keep_later(self, run: Run, values: dict[str, float], later: Mapping[str, Any], step: int) -> None:
+        def accept(figures: list[float], time_s: float) -> None:
+            values.update(zip(later, figures, strict=True))
+            self._keep(run, values, step, time_s)
+
+        run.hold(list(later.values()), accept)
+
+    def _define_metric(self, name: str, goal: Literal["max", "min"], description: str | None) -> None:
+        if goal not in GOALS:
+            raise ValueError(f"goal: got {goal!r}, may be 'max' or 'min'")
+        told = {"goal": goal} if description is None else {"goal": goal, "description": description}
+        self._append(Config.kind, None, self._config.given({"define_metric": {name: told}}))
+        run = self._last_run
+        before = earlier_best(run.bundle, name) if self._resumed and isinstance(run, JournaledRun) else None
+        self._goals.define(name, goal, before)
+
     def _warn_of_key(self, key: str, message: str) -> None:
         self.warn_once(f"metric {key}", message)
 
@@ -396,15 +498,18 @@ class ExperimentLogger(RunLifetime):
         step: int | None,
         aliases: Iterable[str],
         upload: bool,
+        register: str | None,
     ) -> SavedModel:
         at = self._steps.stamp(step, advance=False)
         kept: Any = json_safe(dict(metadata or {}))
         called = (aliases,) if isinstance(aliases, str) else tuple(map(str, aliases))
+        if register is not None and not upload:
+            self.warn_once(f"register {name}", f"save_model '{name}': no store registers what is not uploaded")
         room = self._last_run.room
         path = self._path / "models" / slug(name) / f"step_{at}"
         seq = None
         if room is not None:
-            body = keeping.keep_model(room, name, model, at, time.time(), kept, called)
+            body = keeping.keep_model(room, name, model, at, time.time(), kept, called, register)
             path = room / body["path"]
             seq = self._append(Model.kind, at, body) if upload else None
         return SavedModel(name=name, path=path, step=at, metadata=kept, aliases=called, seq=seq)

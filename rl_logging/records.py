@@ -20,7 +20,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         seq: Position in the run, from 1, rising in the order the records were accepted.
-        time: Wall-clock seconds since the epoch; never goes back within one process.
+        time: Wall-clock seconds since the epoch when it was logged. The clock never goes back within one process; a
+            record whose values came from a device stands behind later ones, with the time of its call.
         step: Position on the run's clock (environment steps where an adapter stamps it); None for what has none.
     """
 
@@ -69,12 +70,17 @@ class Video(Record, frozen=True, kw_only=True):
 
 
 class Model(Record, frozen=True, kw_only=True):
-    """A saved model: `path` is a folder below the run directory, with `metadata.json` beside the model's own files."""
+    """A saved model: `path` is a folder below the run directory, with `metadata.json` beside the model's own files.
+
+    With `register`, stores that have a registry of models make it a version of the registered model of that name, and
+    `aliases` are the version's too.
+    """
 
     name: str
     path: str
     metadata: dict[str, Any] = {}
     aliases: tuple[str, ...] = ()
+    register: str | None = None
 
     kind: ClassVar[str] = "model"
 

@@ -88,6 +88,11 @@ class SinkContext(msgspec.Struct, frozen=True, kw_only=True):
         program: The training process.
         live: True beside a training process, False in a later `rl-logging sync`.
         ledger: Where to tell what was changed.
+        parent_id: The `run_id` of the run that this one is a part of, such as a sweep's; None where it stands alone.
+            That run may not be in the store yet, or ever: never wait for it.
+        supersedes: What `Sink.open` returned for the remote run that this one takes the place of, because the run went
+            back to a checkpoint; None where there is none. `run_id` and `name` end in a number of their own then. The
+            sink links the two where its store can.
     """
 
     run_dir: Path
@@ -101,6 +106,8 @@ class SinkContext(msgspec.Struct, frozen=True, kw_only=True):
     program: Program
     live: bool
     ledger: Ledger
+    parent_id: str | None = None
+    supersedes: Mapping[str, Any] | None = None
 
 
 @runtime_checkable
@@ -110,6 +117,11 @@ class Sink(Protocol):
     The worker calls `open` until it returns, then `write` with rising `seq`, `confirmed` after each write and
     whenever it waits, and `close` once at the end. After a crash the records above the last confirmed one are handed
     over again, to a new object opened with the kept state: writing must be idempotent by `seq`.
+
+    A call that has not returned after 5 minutes (longer where files are large) is left behind with its object, and a
+    new object is opened as after a crash; so give the store's client timeouts of its own. A sink may have a method
+    ``abandon()``, which is then called from another thread to make the call return; when it has, `close` is called
+    with None.
 
     What a record's `path` names lies in the run directory when `write` is given it: a PNG, an MP4 (a GIF where no
     encoder can be had), a file or a folder.

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
-from rl_logging.extraction.values import Spread, convert
+from rl_logging.extraction.figures import Spread, convert
 from rl_logging.unkept_summaries import UnkeptSummaries
 
 

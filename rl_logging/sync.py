@@ -43,7 +43,12 @@ def add(bundle: Bundle, sink: SinkSettings) -> str:
     # A run that is named by the environment is one run; what is synced is many.
     environ = {key: value for key, value in os.environ.items() if key != "MLFLOW_RUN_ID"}
     surroundings = Surroundings(
-        project=manifest.project, cwd=Path.cwd(), environ=environ, run_name=manifest.name, run_id=manifest.id
+        project=manifest.project,
+        cwd=Path.cwd(),
+        environ=environ,
+        run_name=manifest.name,
+        run_id=manifest.id,
+        parent_id=manifest.parent,
     )
     try:
         entry, credentials = make_entry(sink, surroundings)

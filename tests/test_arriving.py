@@ -6,8 +6,10 @@ import logging
 import math
 import os
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,9 +19,10 @@ from rl_logging import ExperimentLogger
 from rl_logging.extraction import aggregate, flatten
 from rl_logging.journal import JournalReader
 from rl_logging.records import Metrics, decode
-from rl_logging.run import arriving
+from rl_logging.run import arriving, journaled
 from rl_logging.run.arriving import ArrivingRecords
 from rl_logging.run.device_copies import Copy, DeviceCopies
+from rl_logging.run.journaled import JournaledRun
 from rl_logging.testing.memory import MemoryStore
 from tests.support.cuda_stand_in import WAIT_S, Stream, on_cuda, stand_in
 
@@ -89,6 +92,27 @@ def test_what_has_not_arrived_at_the_end_is_told(
     assert metrics(logger) == []
     assert any("2 records had not arrived" in message for message in warnings(caplog))
     assert stream.waits == 0
+
+
+def test_a_device_that_hangs_leaves_delivery_no_time_of_its_own(
+    logger: ExperimentLogger, stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SimpleNamespace(now=100.0)
+    monkeypatch.setattr(journaled, "time", SimpleNamespace(time=time.time, monotonic=lambda: clock.now))
+    waited: list[float] = []
+
+    def close(_: ArrivingRecords, timeout_s: float) -> None:
+        waited.append(timeout_s)
+        clock.now += timeout_s
+
+    def deliver(_: JournaledRun, deadline: float) -> None:
+        waited.append(deadline - clock.now)
+
+    monkeypatch.setattr(ArrivingRecords, "close", close)
+    monkeypatch.setattr(JournaledRun, "_wait_for_delivery", deliver)
+    monkeypatch.setattr("rl_logging.launch.progress.Progress.active", True)
+    logger.finish(timeout=7)
+    assert waited == [7.0, 0.0]
 
 
 def test_later_calls_take_what_has_arrived_in_order(logger: ExperimentLogger, stream: Stream) -> None:

@@ -66,3 +66,4 @@ def test_a_store_that_is_down_is_named(tmp_path: Path) -> None:
     done = cli("doctor", "--try", "--timeout", 2, config(tmp_path, "mlflow: {tracking_uri: 'http://127.0.0.1:9'}"))
     assert done.exit_code == 1
     assert "did not take a run" in done.stdout
+    assert "training goes on" not in done.output

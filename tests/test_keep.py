@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from rl_logging import ExperimentLogger
-from rl_logging.bundle import Bundle, trimming
+from rl_logging.bundle import Bundle, resuming, trimming
+from rl_logging.bundle.destination import DestinationFile
 from rl_logging.bundle.owing import owing
+from rl_logging.bundle.rewinds import rewinds
 from rl_logging.bundle.trimming import trim
 from rl_logging.delivery import trimmer
 from rl_logging.journal import JournalReader, JournalWriter, read_trimmed, segments
@@ -89,6 +91,39 @@ def test_going_back_where_the_beginning_is_gone_stays_in_the_same_run(
     assert "rl_logging.keep has deleted what a new run there would begin with" in caplog.text
     assert [step for _, step, _ in MemoryStore.named("keep-back").runs["one"].points] == [*range(10), *range(5, 10)]
     assert list(MemoryStore.named("keep-back").runs) == ["one"]
+
+
+def test_going_back_again_to_where_it_is_changes_nothing(tmp_path: Path) -> None:
+    for back in (None, 4, 4):
+        with logger_in(tmp_path, "keep-again", resume_step=back) as logger:
+            assert logger.step == (0 if back is None else 4)
+            for step in range(10) if back is None else ():
+                logger.log_metrics({"loss": 1.0}, step=step)
+    assert len(rewinds(Bundle(logger.run_dir))) == 1
+
+
+def test_nothing_is_deleted_while_a_run_goes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = make_entry("memory", "rl_logging.testing.memory:make", store="keep-race")
+    bundle = make_bundle(tmp_path, entry)
+    bundle.manifest.settings["keep"] = "undelivered"
+    writer = JournalWriter(bundle.journal, "abcd1234", segment_bytes=SEGMENT_BYTES)
+    for step in range(100):
+        writer.append("metrics", step, {"loss": 1.0})
+    state = DestinationFile(bundle, entry).load()
+    state.confirmed = 100
+    DestinationFile(bundle, entry).save(state)
+
+    def read_and_trim(journal: Path) -> Any:
+        found = read_trimmed(journal)
+        trim(bundle)  # an earlier part's delivery
+        return found
+
+    monkeypatch.setattr(resuming, "read_trimmed", read_and_trim)
+    rewind = resuming.go_back(bundle, 50, 100)
+    assert rewind is not None
+    assert rewind.branches
+    assert trim(bundle) == 0
+    assert len(JournalReader(bundle.journal).read(1000)) == 100
 
 
 def test_nothing_goes_that_a_destination_has_not(tmp_path: Path) -> None:

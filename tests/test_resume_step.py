@@ -108,7 +108,7 @@ def test_a_killed_program_that_goes_back_to_its_checkpoint_is_not_there_twice(tm
     assert new.info.run_name == f"{old.info.run_name}-2"
     assert len(client.list_artifacts(new.info.run_id, "models/policy")) == 1
 
-    first, second = (wandb_file.read(list(tmp_path.glob(f"wandb/offline-run-*-{run}"))) for run in ("job", "job-2"))
+    first, second = (wandb_file.read(list(tmp_path.glob(f"wandb/offline-run-*-{run}"))) for run in ("job", "job--2"))
     assert second.series("x") == expected
     assert [step for step, _ in first.series("x")] == [0, 1, 2, 3, 4, 5]
     assert second.config["rl_logging.resumed_from"] == "job"
@@ -143,13 +143,13 @@ def test_a_run_goes_back_twice(tmp_path: Path) -> None:
     run_id = bundle.manifest.id
     assert {key: steps_of(store, key) for key in store.runs} == {
         run_id: [1, 2, 3],  # the rest was never its own
-        f"{run_id}-2": [1, 2, 3, 4, 5],
-        f"{run_id}-3": [1, 2, 3, 4, 5],
+        f"{run_id}--2": [1, 2, 3, 4, 5],
+        f"{run_id}--3": [1, 2, 3, 4, 5],
     }
-    assert [value for _, _, value in store.runs[f"{run_id}-3"].points] == [1.0, 2.0, 5.0, 6.0, 8.0]
-    supersedes = store.runs[f"{run_id}-3"].context.supersedes
+    assert [value for _, _, value in store.runs[f"{run_id}--3"].points] == [1.0, 2.0, 5.0, 6.0, 8.0]
+    supersedes = store.runs[f"{run_id}--3"].context.supersedes
     assert supersedes is not None
-    assert supersedes["id"] == f"{run_id}-2"
+    assert supersedes["id"] == f"{run_id}--2"
     assert all(run.status == "killed" for run in store.runs.values())
 
 
@@ -203,8 +203,35 @@ def test_a_kill_while_a_branch_begins_loses_neither_side(
     assert file.load_any().remote_id == bundle.manifest.id
     deliver(bundle)
     assert [state.remote_id for state in file.earlier()] == [bundle.manifest.id]
-    assert steps_of(store, f"{bundle.manifest.id}-2") == [1, 2]
+    assert steps_of(store, f"{bundle.manifest.id}--2") == [1, 2]
     assert not file.rejected_path.exists()
+
+
+def test_a_lost_state_does_not_lead_into_the_run_that_is_superseded(tmp_path: Path) -> None:
+    bundle, store = memory_bundle(tmp_path, [1, 2, 3])
+    deliver(bundle)
+    add_rewind(bundle, Rewind(before_seq=3, step=1, time=0.0))
+    log(bundle, [2])
+    deliver(bundle)
+    (entry,) = destinations(bundle)
+    DestinationFile(bundle, entry).path.write_text("{")
+    log(bundle, [3])
+    deliver(bundle)
+    run_id = bundle.manifest.id
+    assert {key: steps_of(store, key) for key in store.runs} == {run_id: [1, 2, 3], f"{run_id}--2": [1, 2, 3]}
+
+
+def test_a_run_that_goes_back_stays_out_of_one_that_a_user_called_so(tmp_path: Path) -> None:
+    config = {"mlflow": {"tracking_uri": f"sqlite:///{tmp_path}/mlflow.db"}}
+    keywords: dict[str, Any] = {"dir": tmp_path / "runs", "delivery": "thread", "quiet": True}
+    for run_id, back in (("job-2", None), ("job", None), ("job", 0)):
+        with ExperimentLogger(config, id=run_id, name=run_id, resume="auto", resume_step=back, **keywords) as logger:
+            for step in (0, 1) if back is None else (1,):
+                logger.log_metrics({"x": 1.0}, step=step)
+    client = MlflowClient(config["mlflow"]["tracking_uri"])
+    (other,) = client.search_runs(["0"], "tags.`rl_logging.run_id` = 'job-2'")
+    assert len(client.get_metric_history(other.info.run_id, "x")) == 2
+    assert len(client.search_runs(["0"])) == 3
 
 
 def test_a_step_is_gone_back_to(tmp_path: Path) -> None:
@@ -223,6 +250,20 @@ def test_a_step_is_gone_back_to(tmp_path: Path) -> None:
     kept = [env.step for env in JournalReader(bundle.journal).read(final=True) if not is_superseded(env)]
     assert [step for step in kept if step is not None] == [1, 1, 2, 2, 3]
     assert last_step(bundle) == 3
+
+
+def test_a_checkpoint_before_the_one_gone_back_to_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with offline(tmp_path, id="one") as logger:
+        for step, name in ((2, "checkpoint"), (4, "best_model"), (6, None)):
+            logger.log_metrics({"x": 1.0}, step=step)
+            if name is not None:
+                logger.save_model(Model(), name=name, step=step)
+    with offline(tmp_path, id="one", resume=True, resume_step="checkpoint") as logger:
+        logger.latest_checkpoint()
+        assert "resume_step" not in caplog.text
+        logger.latest_checkpoint("checkpoint")
+        assert "has gone back to step 4" in caplog.text
+        assert "give resume_step=2" in caplog.text
 
 
 @pytest.mark.parametrize("resume_step", [5, "checkpoint", None])

@@ -161,6 +161,8 @@ def test_sinks_can_be_a_variable() -> None:
         ({"aliases": ["a"]}, r"rl_logging\.aliases: got \['a'\], may be a mapping of a metric's native or canonical"),
         ({"aliases": {"a": ""}}, r"rl_logging\.aliases: got 'a': '', may be a mapping"),
         ({"aliases": {"a": 1}}, r"rl_logging\.aliases: got 'a': 1, may be a mapping"),
+        ({"aliases": {"a": "x" * 251}}, r"rl_logging\.aliases\.a: got 'x+', may be a name of at most 250 characters"),
+        ({"aliases": {"a": "x\ty"}}, r"rl_logging\.aliases\.a: got 'x\\ty', may be a name .* control character"),
         ({"max_depth": -1}, r"rl_logging\.max_depth: got -1, may be a number of levels from 0 to 32"),
         ({"max_depth": True}, r"rl_logging\.max_depth: got True"),
         ({"system_metrics": "often"}, r"rl_logging\.system_metrics: got 'often', may be true, false, or a number of s"),

@@ -62,6 +62,8 @@ class Pipeline:
         self._parts: dict[str, tuple[str, str]] = {}
         self._targets: dict[str, dict[_Key, Targets]] = {}
         self._own: dict[str, str | None] = {}
+        self.busy = 0
+        """Above 0 while something is taken out of where it waited, and not logged yet."""
 
     def record(self, native: str, value: object, how: str | None = None) -> None:
         """Takes a value into the window; one that the filter leaves out costs no conversion.
@@ -100,15 +102,19 @@ class Pipeline:
             own: As in `canonical`.
         """
         out: dict[str, float] = {}
-        if len(self._window):
-            parts = self._parts
-            self._add(((parts.get(name, name), value) for name, value in self._window.drain().items()), prefix, out)
-        if values:
-            self._add(self._figures(values), prefix, out)
-        if own:
-            self._add_own(own, out)
-        if out:
-            self._log(out, step)
+        self.busy += 1
+        try:
+            if len(self._window):
+                parts = self._parts
+                self._add(((parts.get(name, name), value) for name, value in self._window.drain().items()), prefix, out)
+            if values:
+                self._add(self._figures(values), prefix, out)
+            if own:
+                self._add_own(own, out)
+            if out:
+                self._log(out, step)
+        finally:
+            self.busy -= 1
 
     def log(self, values: Mapping[str, object], step: int, *, prefix: str = "") -> None:
         """Logs values at once, past the window.

@@ -13,24 +13,35 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import msgspec
 
 import rl_logging
 from rl_logging.bundle import Bundle, BundleError, Manifest, SinkEntry, resuming
-from rl_logging.bundle.destination import DestinationFile, DestinationState, add_destination, destinations, states
+from rl_logging.bundle.destination import (
+    DestinationFile,
+    DestinationState,
+    add_destination,
+    destinations,
+    most_confirmed,
+)
 from rl_logging.bundle.entries import EntryError, live_entry, make_entry
 from rl_logging.bundle.owing import unfinished
+from rl_logging.bundle.parents import find_parent, relative
+from rl_logging.bundle.trimming import SEGMENT_BYTES, trim, trims
 from rl_logging.hookspecs import Surroundings
-from rl_logging.journal import JournalError, JournalWriter, last_seq
+from rl_logging.journal import JournalError, JournalWriter, last_seq, read_trimmed
 from rl_logging.launch import Delivery
 from rl_logging.media import slug
 from rl_logging.records import End, Environment, Metrics, RunStatus, body_of
 from rl_logging.run import environment
+from rl_logging.run.arriving import ArrivingRecords
+from rl_logging.run.device_copies import DeviceCopies, may_wait_beside_captures
 from rl_logging.run.summary import sync_command
 from rl_logging.secrets import mask_arguments
 from rl_logging.settings import Loaded, as_dict
+from rl_logging.settings.jobs import default_id
 from rl_logging.settings.sections import SettingsError
 from rl_logging.sinks import Program
 
@@ -59,8 +70,21 @@ class Run(Protocol):
         """How many records were accepted."""
         ...
 
-    def append(self, kind: str, step: int | None, body: object) -> int | None:
+    @property
+    def on_device(self) -> int:
+        """How many records' values are still on a device; these are not accepted yet."""
+        ...
+
+    def append(self, kind: str, step: int | None, body: object, time_s: float | None = None) -> int | None:
         """Accepts a record and returns its seq; None where it was not accepted, which was told."""
+        ...
+
+    def hold(self, tensors: Sequence[Any], accept: Callable[[list[float], float], None]) -> None:
+        """Has `accept` called, once the values of CUDA tensors are there, with them and the time of this call."""
+        ...
+
+    def settle(self, timeout_s: float) -> bool:
+        """Waits until no record's values are on a device any more; returns whether it is so."""
         ...
 
     @property
@@ -100,9 +124,21 @@ class NullRun:
         self.path = Path(loaded.settings.dir) / (loaded.settings.name or "disabled")
         self.accepted = 0
 
-    def append(self, kind: str, step: int | None, body: object) -> int | None:
+    @property
+    def on_device(self) -> int:
+        """There are none."""
+        return 0
+
+    def append(self, kind: str, step: int | None, body: object, time_s: float | None = None) -> int | None:
         """Accepts nothing."""
         return None
+
+    def hold(self, tensors: Sequence[Any], accept: Callable[[list[float], float], None]) -> None:
+        """Asks no device."""
+
+    def settle(self, timeout_s: float) -> bool:
+        """Nothing is held."""
+        return True
 
     @property
     def room(self) -> Path | None:
@@ -150,13 +186,24 @@ class JournaledRun:
             raise SettingsError(f"the working directory is gone: {error}") from error
         program = _program(cwd)
         folder = Path(settings.dir).expanduser().absolute()
-        given_id = settings.id or (resuming.default_id(os.environ) if settings.resume == "auto" else None)
+        given_id = settings.id or (default_id(os.environ) if settings.resume == "auto" else None)
         earlier = resuming.find(settings.resume, given_id, settings.name, folder)
         self.resumed = earlier is not None
-        run_id = earlier.manifest.id if earlier else given_id or _new_id()
+        run_id = earlier.manifest.id if earlier else given_id or new_id()
         created = time.time()
         name = earlier.manifest.name if earlier else settings.name or _new_name(program, created)
-        surroundings = Surroundings(project=settings.project, cwd=cwd, environ=os.environ, run_name=name, run_id=run_id)
+        parent = find_parent(settings.parent, folder) if settings.parent else None
+        if parent is not None and parent.id == run_id:
+            raise SettingsError(f"rl_logging.parent: {settings.parent!r} is the run itself")
+        project = settings.project or (parent.project if parent else None)
+        surroundings = Surroundings(
+            project=project,
+            cwd=cwd,
+            environ=os.environ,
+            run_name=name,
+            run_id=run_id,
+            parent_id=parent.id if parent else None,
+        )
         entries, environ, objects = _entries(loaded, surroundings)
         path = folder / f"{slug(name)}-{run_id}"
         taken = next(folder.glob(f"*-{run_id}"), None) if given_id and not earlier else None
@@ -172,39 +219,54 @@ class JournaledRun:
             program=program,
             host=socket.gethostname(),
             settings=as_dict(settings),
-            project=settings.project,
-            group=settings.group,
+            project=project,
+            group=settings.group or (parent.group if parent else None),
             tags=settings.tags,
             notes=settings.notes,
             sinks=entries,
+            parent=parent.id if parent else None,
+            parent_dir=relative(parent.path, path) if parent else None,
         )
         try:
             self.bundle = earlier or Bundle.create(path, manifest)
             self._claim = self.bundle.claim(lambda: _last_seq(self.bundle) + 1)
-            if earlier:
-                for entry in entries:
-                    add_destination(earlier, entry)
-            self.first_step = resuming.last_step(self.bundle.journal) if earlier else -1
-            floor = self._claim.info.first_seq - 1
-            self._journal = JournalWriter(self.bundle.journal, run_id, floor=floor, sync=self._mode == "offline")
-            # Others may add destinations while it runs; these are delivered from here.
-            self._destinations = _by_name(destinations(self.bundle), entries)
+            try:
+                self.first_step = self._go_on(entries, settings.resume_step) if earlier else -1
+                floor = self._claim.info.first_seq - 1
+                self._journal = JournalWriter(
+                    self.bundle.journal,
+                    run_id,
+                    floor=floor,
+                    sync=self._mode == "offline",
+                    **({"segment_bytes": SEGMENT_BYTES} if trims(self.bundle) else {}),
+                )
+                self._claim.on_lost(self._disowned)
+                # Others may add destinations while it runs; these are delivered from here.
+                self._destinations = _by_name(destinations(self.bundle), entries)
+            except BaseException:
+                self._claim.abandon()
+                raise
         except (OSError, BundleError, JournalError) as error:
             if earlier:
                 raise SettingsError(f"rl_logging.resume: {earlier.path} cannot be gone on with: {error}") from error
             if isinstance(error, FileExistsError) and path.is_dir():
                 raise SettingsError(f"rl_logging.id: {run_id!r} is taken: {path} is there already") from None
             raise SettingsError(f"rl_logging.dir: {path} cannot be made: {error}") from error
-        self._delivery = Delivery(
-            self.bundle,
-            self._mode,
-            environ={**os.environ, **environ},
-            objects=objects,
-            warn=self._warn_of_sink,
-            patience_s=settings.finish_timeout_s,
-            system_metrics_s=settings.system_metrics_s,
-            sampled=self._log_sample,
-        )
+        self._arriving = ArrivingRecords(DeviceCopies().start, may_wait_beside_captures, warn_once)
+        try:
+            self._delivery = Delivery(
+                self.bundle,
+                self._mode,
+                environ={**os.environ, **environ},
+                objects=objects,
+                warn=self._warn_of_sink,
+                patience_s=settings.finish_timeout_s,
+                system_metrics_s=settings.system_metrics_s,
+                sampled=self._log_sample,
+            )
+        except BaseException:
+            self._claim.abandon()
+            raise
         self._capture = threading.Thread(target=self._look_around, name="rl_logging-environment", daemon=True)
         self._capture.start()
 
@@ -224,19 +286,38 @@ class JournaledRun:
         return self._delivery.goes_on and not self._stuck()
 
     @property
-    def lost(self) -> int:
-        """How many records the disk did not take."""
-        return self._journal.lost
+    def interrupted(self) -> bool:
+        """Whether the caller, a signal handler, has interrupted this thread in the middle of an append."""
+        return self._journal.interrupted
 
-    def append(self, kind: str, step: int | None, body: object) -> int | None:
+    @property
+    def lost(self) -> int:
+        """How many records the disk did not take, or a device did not give."""
+        return self._journal.lost + self._arriving.lost
+
+    @property
+    def on_device(self) -> int:
+        """See `Run.on_device`."""
+        return len(self._arriving)
+
+    def append(self, kind: str, step: int | None, body: object, time_s: float | None = None) -> int | None:
         """See `Run.append`."""
         try:
-            return self._journal.append(kind, step, body)
+            return self._journal.append(kind, step, body, time_s)
         except JournalError as error:
             self._warn_once("journal", f"what is logged is not kept: {error}; training goes on")
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             self._warn_once(f"journal {kind}", f"a {kind} record was not kept: {error}")
         return None
+
+    def hold(self, tensors: Sequence[Any], accept: Callable[[list[float], float], None]) -> None:
+        """See `Run.hold`."""
+        time_s = self._journal.now()
+        self._arriving.hold(tensors, lambda figures: accept(figures, time_s))
+
+    def settle(self, timeout_s: float) -> bool:
+        """See `Run.settle`."""
+        return self._arriving.settle(timeout_s)
 
     @property
     def room(self) -> Path | None:
@@ -268,17 +349,43 @@ class JournaledRun:
         if self._journal.interrupted:
             # A signal handler's call, in the middle of an append: the End record is written right after that one,
             # so nobody can wait for it here. Delivery sees it, or the process's end, by itself.
+            self._arriving.close(0.0)
             self._seal(status)
             return
+        deadline = time.monotonic() + timeout_s
         self._capture.join(min(ENVIRONMENT_S, timeout_s))
+        self._arriving.close(max(0.0, deadline - time.monotonic()))
         self._seal(status)
         self._journal.close()
         try:
             if self._delivery.progress.active:
-                self._wait_for_delivery(time.monotonic() + timeout_s)
+                self._wait_for_delivery(deadline)
         finally:
             self._end_delivery()
             self._claim.release(self._journal.seq)
+            self._trim()
+
+    def _go_on(self, entries: Sequence[SinkEntry], resume_step: int | Literal["checkpoint"] | None) -> int:
+        """Prepares a run that was there already; returns the step it goes on from, -1 for the very beginning."""
+        for entry in entries:
+            add_destination(self.bundle, entry)
+        if resume_step is not None:
+            rewind = resuming.go_back(self.bundle, resume_step, self._claim.info.first_seq - 1)
+            if rewind is not None:
+                if not rewind.branches and read_trimmed(self.bundle.journal) is not None:
+                    self._warn_once(
+                        "resume_step",
+                        f"resume_step: the run goes back to step {max(rewind.step, 0)}, and its stores keep the steps "
+                        "logged beyond it too: rl_logging.keep has deleted what a new run there would begin with",
+                    )
+                return rewind.step
+        return resuming.last_step(self.bundle)
+
+    def _trim(self) -> None:
+        try:
+            trim(self.bundle, over=True)
+        except (OSError, BundleError, JournalError) as error:
+            self._warn_once("keep", f"keep: the journal stays as it is: {error}")
 
     def _log_sample(self, values: dict[str, float]) -> None:
         step, kept = self._stamp(values)
@@ -291,8 +398,15 @@ class JournaledRun:
         except JournalError as error:
             self._warn_once("journal", f"the run's end is not kept: {error}")
 
+    def _disowned(self) -> None:
+        """Another process goes on with the run: this one was silent for too long."""
+        why = f"another process has taken over {self.path}, after this one was silent for too long"
+        self._journal.disown(why)
+        self._warn_once("journal", f"what is logged is not kept: {why}; training goes on")
+
     def forget(self) -> None:
         """See `Run.forget`."""
+        self._arriving.forget()
         self._journal.forget()
         self._claim.forget()
 
@@ -386,7 +500,9 @@ def _entries(
 
 def _last_seq(bundle: Bundle) -> int:
     """Returns the last seq of the journal, or that a store has confirmed: a crash of the machine may have cost some."""
-    return max([last_seq(bundle.journal), *(state.confirmed for _, state, _ in states(bundle).values())])
+    writer = bundle.writer()
+    noted = 0 if writer is None else max(writer.first_seq - 1, writer.last_seq or 0)
+    return max(last_seq(bundle.journal), most_confirmed(bundle), noted)
 
 
 def _by_name(found: Sequence[SinkEntry], configured: Sequence[SinkEntry]) -> dict[str, SinkEntry]:
@@ -401,7 +517,8 @@ def _by_name(found: Sequence[SinkEntry], configured: Sequence[SinkEntry]) -> dic
     return named
 
 
-def _new_id() -> str:
+def new_id() -> str:
+    """Returns an id for a run."""
     return "".join(tokens.choice(ID_ALPHABET) for _ in range(8))
 
 

@@ -92,6 +92,7 @@ def keep_model(
     time: float,
     metadata: Mapping[str, Any],
     aliases: tuple[str, ...],
+    register: str | None = None,
 ) -> dict[str, Any]:
     """Saves a model to ``models/<name>/step_<n>/``; a second one of that step to ``step_<n>.2/``."""
     parent = run_dir / "models" / media.slug(name)
@@ -103,7 +104,8 @@ def keep_model(
             with contextlib.suppress(FileExistsError):
                 models.save(model, folder, name=name, step=step, metadata=metadata, time=time)
                 break
-    return {"name": name, "path": _relative(run_dir, folder), "metadata": dict(metadata), "aliases": list(aliases)}
+    body = {"name": name, "path": _relative(run_dir, folder), "metadata": dict(metadata), "aliases": list(aliases)}
+    return body if register is None else {**body, "register": register}
 
 
 def _relative(run_dir: Path, path: Path) -> str:

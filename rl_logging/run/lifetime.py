@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -17,12 +19,14 @@ from rl_logging.extraction.pipeline import Pipeline
 from rl_logging.records import Artifact, RunStatus
 from rl_logging.run import endings, keeping, summary
 from rl_logging.run.config import RunConfig
+from rl_logging.run.goals import Goals
 from rl_logging.run.journaled import JournaledRun, NullRun, Run
 from rl_logging.run.saved_model import SavedModel
-from rl_logging.run.scores import Scores
+from rl_logging.run.scores import Scores, earlier_scores
 from rl_logging.run.steps import StepClock
 from rl_logging.run.summary import DestinationStatus
 from rl_logging.settings import Loaded, Settings
+from rl_logging.settings.sinks import SinkSettings
 
 log = logging.getLogger("rl_logging")
 
@@ -41,12 +45,29 @@ class RunLifetime:
     env: object
     _run: Run | None
     _last_run: Run
+    _sinks: tuple[SinkSettings, ...] | None = None
     _callbacks: list[Callable[[], None]]
     _last_callbacks: list[Callable[[], None]]
+    _flush_callbacks: list[Callable[[], None]]
+
+    @property
+    def grace_s(self) -> float:
+        """For how long SIGTERM leaves delivery time; 0: it is not handled for this run."""
+        return 0.0 if isinstance(self._last_run, NullRun) else self.settings.grace_s
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the caller, a signal handler, has interrupted this thread in the middle of a record."""
+        run = self._last_run
+        return isinstance(run, JournaledRun) and (run.interrupted or any(each.busy for each in self._pipelines))
 
     def on_finish(self, callback: Callable[[], None], *, last: bool = False) -> None:
         """Has `callback` called at the start of `finish`, or as the last thing it does, when delivery is over."""
         (self._last_callbacks if last else self._callbacks).append(callback)
+
+    def on_flush(self, callback: Callable[[], None]) -> None:
+        """Has `callback` called at the start of `flush`: for what writes its records a moment later."""
+        self._flush_callbacks.append(callback)
 
     def warn_once(self, key: str, message: str) -> None:
         """Shows a warning, once per `key`."""
@@ -87,6 +108,7 @@ class RunLifetime:
         if not models:
             return None
         latest = models[-1]
+        self._tell_of_steps_between(run, latest.step or 0)
         path = run.bundle.resolve(latest.path)
         return SavedModel(
             name=latest.name,
@@ -109,12 +131,40 @@ class RunLifetime:
     def step(self, step: int | None) -> None:
         self._steps.pin(step)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Returns what to keep in a checkpoint of your own, as JSON values.
+
+        ``id``, ``name`` and ``run_dir`` say which run it is, and ``resume`` takes the first or the last of them;
+        ``step`` is where its clock stands, and ``resume_step`` takes it; ``accepted`` is how many records it has. All
+        but ``step`` and ``accepted`` are None where nothing is kept.
+        """
+        run = self._last_run
+        kept = run.bundle if isinstance(run, JournaledRun) else None
+        return {
+            "id": None if kept is None else kept.manifest.id,
+            "name": None if kept is None else kept.manifest.name,
+            "run_dir": None if kept is None else str(kept.path),
+            "step": self.step,
+            "accepted": self.accepted,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Sets the run's clock to where it stood at `state_dict`. That of another run is told, and does so too.
+
+        Which run the logger writes to was decided when it was made: give it ``resume=state["id"]`` then.
+        """
+        self._look_up("load_state_dict", self._load_state, state)
+
     def get_final_score(self) -> float | None:
         """Returns the mean of the last 10 evaluations, or of as many as there were; None without any.
 
         An evaluation is what was logged as ``eval/episode_reward_mean`` (or ``eval/mean_reward``), by an adapter or by
-        `log_metrics`.
+        `log_metrics`. Of a run that was resumed, the earlier parts count too.
         """
+        run = self._last_run
+        if self._resumed and isinstance(run, JournaledRun):
+            read = functools.partial(self._look_up, "get_final_score", earlier_scores, run.bundle, self._earlier_seq)
+            self._scores.recall(lambda: read() or [])
         return self._scores.mean()
 
     def run_id(self, sink: str, timeout: float | None = None) -> str | None:
@@ -140,13 +190,20 @@ class RunLifetime:
     def status(self) -> dict[str, DestinationStatus]:
         """Returns how far each destination has come, by the sink's name."""
         run = self._last_run
-        return {name: summary.destination_status(run.accepted, state) for name, (_, state) in run.states().items()}
+        return {
+            name: summary.destination_status(run.accepted, state, run.on_device)
+            for name, (_, state) in run.states().items()
+        }
 
     def flush(self, timeout: float = 10) -> bool:
         """Waits until every store has what was logged so far; False where `timeout` seconds were not enough."""
         run = self._run
         if run is None:
             return not any(status.pending for status in self.status().values())
+        for callback in list(self._flush_callbacks):
+            self._guarded("flush", callback)
+        deadline = time.monotonic() + _bounded(timeout)
+        arrived = run.settle(_bounded(timeout))
         target = run.accepted
         run.wake()
 
@@ -154,8 +211,8 @@ class RunLifetime:
             states = [state for _, state in run.states().values()]
             return all(state.confirmed >= target or state.phase == "refused" for state in states)
 
-        run.wait(settled, _bounded(timeout))
-        return all(state.confirmed >= target for _, state in run.states().values())
+        run.wait(settled, _bounded(deadline - time.monotonic()))
+        return arrived and all(state.confirmed >= target for _, state in run.states().values())
 
     def finish(self, status: RunStatus = "finished", timeout: float | None = None) -> None:
         """Ends the run: delivers what is left, and tells what came of it. Idempotent.
@@ -172,15 +229,17 @@ class RunLifetime:
             callbacks, self._callbacks = self._callbacks, []
             for callback in callbacks:
                 self._guarded("finish", callback)
-            if self._pipelines and self._run is not None:
-                self._guarded("names.json", self._log_names)
+            if self._run is not None:
+                self._tell_of_aliases()
+                if self._pipelines:
+                    self._guarded("names.json", self._log_names)
             run, self._run = self._run, None
             if run is None:
                 return
-            endings.unwatch(self)
             try:
                 run.finish(status, _bounded(self.settings.finish_timeout_s if timeout is None else timeout))
             finally:  # Ctrl-C while it waits: what is owed is told all the same
+                endings.unwatch(self)
                 self._call_last()
                 self._tell_of_filter()
                 if not self.settings.quiet:
@@ -220,7 +279,9 @@ class RunLifetime:
         self._steps = StepClock(self.warn_once)
         self._callbacks = []
         self._last_callbacks = []
+        self._flush_callbacks = []
         self._scores = Scores()
+        self._goals = Goals()
         self._pipelines: list[Pipeline] = []
         self._config = RunConfig()
         self._why_silent = "the run is finished"
@@ -241,6 +302,7 @@ class RunLifetime:
         self._name = run.bundle.manifest.name if isinstance(run, JournaledRun) else loaded.settings.name or "disabled"
         if isinstance(run, JournaledRun):
             self._resumed = run.resumed
+            self._earlier_seq = run.accepted
             self._steps.go_on_from(run.first_step)
             entries = {name: entry for name, (entry, _) in run.states().items()}
             if not entries:
@@ -280,6 +342,19 @@ class RunLifetime:
             self.warn_once(f"{what} {type(error).__name__}", f"{what}: {error}")
             return None
 
+    def _load_state(self, state: Mapping[str, Any]) -> None:
+        if not isinstance(state, Mapping) or "step" not in state:
+            raise ValueError(f"got {type(state).__name__}, may be what state_dict() returned")
+        run = self._last_run
+        given, own = state.get("id"), run.bundle.manifest.id if isinstance(run, JournaledRun) else None
+        if given is not None and own is not None and given != own:
+            self.warn_once(
+                "load_state_dict",
+                f"load_state_dict: the state is of the run {given!r}, and this is {own!r}, which goes on at its step; "
+                f"ExperimentLogger(..., resume={given!r}) goes on with that run itself",
+            )
+        self._steps.go_back_to(state["step"])
+
     def _stamp_sample(self, values: dict[str, float]) -> tuple[int, dict[str, float]]:
         """Gives a sample of the machine the step where the clock stands; called by other threads."""
         allows = self._adapter_filter.allows
@@ -316,10 +391,25 @@ class RunLifetime:
             )
         return run.states()[sink][1]
 
+    def _tell_of_steps_between(self, run: JournaledRun, step: int) -> None:
+        """Warns where the run went back to a later model than the one that was asked for by its name."""
+        if self._resumed and self.settings.resume_step == "checkpoint" and step < run.first_step == self._steps.now:
+            self.warn_once(
+                "resume_step",
+                f"resume_step: checkpoint has gone back to step {run.first_step:,}, that of the model that was saved "
+                f"last; from this one, of step {step:,}, the steps between are logged twice: give resume_step={step}",
+            )
+
     def _tell_of_filter(self) -> None:
         unmatched = self._filter.unmatched() if self._filter is not None else []
         if unmatched:
             log.warning("rl_logging.metric_filter: nothing was called %s", ", ".join(map(repr, unmatched)))
+
+    def _tell_of_aliases(self) -> None:
+        met = {name for pipeline in self._pipelines for name in pipeline.aliased()}
+        unmatched = [name for name in self.settings.aliases or () if name not in met]
+        if unmatched:
+            log.warning("rl_logging.aliases: no adapter logged a metric called %s", ", ".join(map(repr, unmatched)))
 
     def _announce_end(self, run: Run, status: str) -> None:
         if isinstance(run, JournaledRun):

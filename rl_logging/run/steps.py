@@ -25,7 +25,8 @@ class StepClock:
         self._warn = warn
         self._highest = -1
         self._pinned: int | None = None
-        self._lock = threading.Lock()
+        # Re-entrant: a signal handler may log in the middle of a call.
+        self._lock = threading.RLock()
         self.read: Read | None = None
 
     @property
@@ -39,6 +40,12 @@ class StepClock:
     def go_on_from(self, step: int) -> None:
         """Counts on from `step`, the highest of an earlier part of the run."""
         self._highest = max(self._highest, step)
+
+    def go_back_to(self, step: object) -> None:
+        """Counts on from `step`, wherever the clock stands."""
+        checked = self._checked(step)
+        if checked is not None:
+            self._highest = checked
 
     def pin(self, step: object) -> None:
         """Stamps step-less calls with `step` from now on; None lets them count up again."""
@@ -70,7 +77,7 @@ class StepClock:
 
     def forget(self) -> None:
         """Takes a new lock in a forked child."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def _read_adapters(self) -> int | None:
         if self.read is None:

@@ -29,12 +29,14 @@ class DestinationStatus(msgspec.Struct, kw_only=True, frozen=True):
         sink: The sink's name.
         destination: Where it leads.
         accepted: Records the journal has.
+        on_device: Records whose values are still on their way from a device; they are accepted when they arrive.
         in_flight: Records handed to the store and not yet confirmed by it.
         confirmed: Records settled: in the store, or set aside, or of a kind the sink does not take.
         pending: Records still owed: `accepted` less `confirmed`.
         delivered: Records in the store; the run's end is one.
         skipped: Records of kinds the sink does not take.
         rejected: Records the store refused.
+        superseded: Records left out, because the run went back behind their steps.
         renamed: Names the store does not take, and what it has instead.
         truncated: What the store has only in part, and how.
         merged: Points that were equal to others.
@@ -47,12 +49,14 @@ class DestinationStatus(msgspec.Struct, kw_only=True, frozen=True):
     sink: str
     destination: str
     accepted: int
+    on_device: int
     in_flight: int
     confirmed: int
     pending: int
     delivered: int
     skipped: int
     rejected: int
+    superseded: int
     renamed: dict[str, str]
     truncated: dict[str, str]
     merged: int
@@ -62,18 +66,20 @@ class DestinationStatus(msgspec.Struct, kw_only=True, frozen=True):
     last_error: str | None
 
 
-def destination_status(accepted: int, state: DestinationState) -> DestinationStatus:
-    """Returns what there is to say of `state`, with `accepted` records in the journal."""
+def destination_status(accepted: int, state: DestinationState, on_device: int = 0) -> DestinationStatus:
+    """Returns what there is to say of `state`, with `accepted` records in the journal, and more on a device."""
     return DestinationStatus(
         sink=state.sink,
         destination=state.destination,
         accepted=accepted,
+        on_device=on_device,
         in_flight=max(0, state.handed_over - state.confirmed),
         confirmed=state.confirmed,
         pending=max(0, accepted - state.confirmed),
         delivered=state.delivered,
         skipped=state.skipped,
         rejected=state.rejected,
+        superseded=state.superseded,
         renamed=dict(state.renamed),
         truncated=dict(state.truncated),
         merged=state.merged,
@@ -191,6 +197,7 @@ def _account(status: DestinationStatus) -> str:
     for count, word in (
         (status.pending, "still owed"),
         (status.rejected, "rejected"),
+        (status.superseded, "superseded by a later part"),
         (len(status.renamed), "names changed"),
         (len(status.truncated), "truncated"),
         (status.merged, "merged"),

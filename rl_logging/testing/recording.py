@@ -7,7 +7,7 @@ import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -203,12 +203,25 @@ class _MemoryRun:
         self._entry = SinkEntry(name=SINK, options={}, given={}, destination="this process", key=SINK, live=True)
         self._phase: Phase = "delivering"
 
-    def append(self, kind: str, step: int | None, body: object) -> int | None:
+    @property
+    def on_device(self) -> int:
+        """None: their values are waited for."""
+        return 0
+
+    def hold(self, tensors: Sequence[Any], accept: Callable[[list[float], float], None]) -> None:
+        """Waits for the values, so that a test finds its record at once."""
+        accept([float(tensor.item()) for tensor in tensors], time.time())
+
+    def settle(self, timeout_s: float) -> bool:
+        """Nothing is held."""
+        return True
+
+    def append(self, kind: str, step: int | None, body: object, time_s: float | None = None) -> int | None:
         """Keeps a record as it comes back from a journal."""
         with self._lock:
             seq = self.accepted + 1
             try:
-                record = decode(decode_envelope(encode(seq, time.time(), step, kind, body)))
+                record = decode(decode_envelope(encode(seq, time_s or time.time(), step, kind, body)))
             except (TypeError, ValueError, OverflowError) as error:
                 self._warn_once(f"journal {kind}", f"a {kind} record was not kept: {error}")
                 return None

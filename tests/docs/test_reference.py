@@ -63,7 +63,7 @@ def test_every_setting_is_documented_with_its_keyword_and_default():
     assert [key for key, *_ in rows] == list(defaults)
     for key, keyword, default, _ in rows:
         assert (keyword == "yes") == (key in keywords), key
-        words = {None: "null", False: "false", (): "none", 60.0: "60"}
+        words = {None: "null", False: "false", (): "none", 60.0: "60", 8.0: "8"}
         expected = defaults[key] if isinstance(defaults[key], str) else words[defaults[key]]
         assert default.strip("`") == expected, key
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import pytest
 
 from rl_logging import plugins
+from rl_logging.bundle import Bundle, find
 from rl_logging.cli import main
 from rl_logging.journal import JournalReader
 from rl_logging.records import Metrics, Record, decode
@@ -55,9 +56,14 @@ SHOWN = {
         delivery=None,
         says=r"True\n[0-9a-f]{32}\nsqlite:.*mlflow.db\nmlflow [23] 0 0 None\n",
     ),
+    "sweeps-child": Shown({}),
     "own-loop-summary-writer": Shown({"config": 1, "artifact": 1, "metrics": 16, "end": 1}),
     "videos-recorder": Shown({"config": 2, "metrics": 11, "video": 2, "end": 1}),
     "videos-folder": Shown({"video": 1, "end": 1}),
+    "curves-read": Shown({"config": 1, "metrics": 10, "end": 1}, says=r"90 1\.0\n(.|\n)*train/loss +0\.0109"),
+    "curves-best": Shown({"config": 2, "metrics": 5, "end": 1}, says=r"-?0\.0\n"),
+    "resume-step": Shown({"metrics": 100, "end": 1}),
+    "resume-state-dict": Shown({"config": 2, "metrics": 2, "end": 2}, says=r"True 1000\n"),
     "hydra-train": Shown({"config": 1, "metrics": 1, "end": 1}),
     "sb3": Shown({}, shorter=("50_000", "512")),
     "sb3-callback": Shown({}, shorter=("50_000", "512")),
@@ -68,8 +74,14 @@ SHOWN = {
     "testing-recording": Shown({}, delivery=None),
     "testing-memory-store": Shown({"metrics": 1, "end": 1}, delivery=None),
     "bundle-reader": Shown({}, delivery=None),
+    "best-train": Shown({}),
+    "best-top-run": Shown({}, says=r"0.001 at 2000\n"),
+    "best-control": Shown({}, says=r"(lr-\S+ finished \S+ \d+.0\n){3}lr-0.001 90.0 2000 2000 \{.*\}\n0.001 at 2000\n"),
 }
 OWN_TESTS = {
+    "best-control",
+    "best-top-run",
+    "best-train",
     "bundle-reader",
     "hydra-train",
     "readme-loop",
@@ -78,6 +90,7 @@ OWN_TESTS = {
     "sb3-eval",
     "sb3-load",
     "skrl-runner",
+    "sweeps-child",
 }
 PYTHON = blocks("python")
 NAMED = {block.name: block for block in PYTHON if block.name is not None}
@@ -122,6 +135,16 @@ def test_a_converters_mapping_becomes_the_names_in_the_comment(tmp_path: Path):
 def test_steps_are_those_in_the_comments(tmp_path: Path):
     run("own-loop-step", tmp_path)
     assert [record.step for record in journal(tmp_path) if isinstance(record, Metrics)] == [4096, 4096, 4097]
+
+
+def test_a_sweep_without_ray_is_three_runs(tmp_path: Path):
+    run("sweeps-child", tmp_path)
+    found = {(it := Bundle(path).manifest).name: it for path in find(tmp_path / "rl_runs")}
+    assert {name: it.parent for name, it in found.items()} == {
+        "sweep": None,
+        "lr=0.001": found["sweep"].id,
+        "lr=0.0001": found["sweep"].id,
+    }
 
 
 def test_hydra_runs_the_program_with_the_file_that_is_shown(tmp_path: Path):
@@ -182,6 +205,13 @@ def test_the_reader_that_is_shown_reads_a_journal(tmp_path: Path):
     assert [tuple(line.split()[:3]) for line in lines] == [
         (str(record.seq), str(record.step), record.kind) for record in records
     ]
+
+
+def test_the_best_checkpoint_comes_home_as_shown(tmp_path: Path):
+    run("best-train", tmp_path)
+    for name in ("best-top-run", "best-control"):
+        said = run(name, tmp_path)
+        assert re.fullmatch(SHOWN[name].says, said), said
 
 
 @pytest.mark.parametrize("block", blocks("yaml"), ids=lambda block: block.place)

@@ -83,6 +83,15 @@ def test_a_run_is_found_as_the_toolchain_leaves_it(
     assert [point.step for point in points] == [128, 160]
 
 
+def test_a_video_that_the_end_cuts_short_is_logged(
+    train: Callable[..., Run], client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    run = train("--task", "CartPole-v1", *SHORT, "--video", "--video_length", "50", "--video_interval", "70")
+    videos = [path for path in files(client, run) if path.startswith("videos/")]
+    assert videos == ["videos/train/step_0.mp4", "videos/train/step_140.mp4"]
+
+
 def test_a_run_goes_on_from_a_checkpoint(train: Callable[..., Run], tmp_path: Path) -> None:
     first = train("--task", "Pendulum-v1", "--algorithm", "sac", *SHORT, "--metric-filter", "timesteps,!fps")
     assert set(first.data.metrics) - {name for name in first.data.metrics if name.startswith("system/")} == {

@@ -82,12 +82,16 @@ class Backlog:
         """Works off everything."""
         with self._lock:
             waiting = self.waiting
-            while waiting:
-                key, value, rest = waiting.popleft()
-                if key is None:
-                    self._pipeline.emit(value, own=rest)
-                else:
-                    self._pass_on(key, value, rest)
+            self._pipeline.busy += 1
+            try:
+                while waiting:
+                    key, value, rest = waiting.popleft()
+                    if key is None:
+                        self._pipeline.emit(value, own=rest)
+                    else:
+                        self._pass_on(key, value, rest)
+            finally:
+                self._pipeline.busy -= 1
             self._settled_at = monotonic()
 
     def _pass_on(self, key: str, value: object, how: str | None) -> None:

@@ -99,7 +99,10 @@ def train(plan: Plan) -> ExperimentLogger:
                 runner.run("train")
                 outcome = "success"
             finally:
-                _leave(logger, plan, log_dir, tags, outcome)
+                try:
+                    env.close()  # ends the video that is being filmed, while the run takes it
+                finally:
+                    _leave(logger, plan, log_dir, tags, outcome)
     return logger
 
 
