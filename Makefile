@@ -3,7 +3,7 @@
 PYTHON ?= python3
 JOBS ?= 2
 # Most of a fault's time is waiting.
-FAULT_JOBS ?= 5
+FAULT_JOBS ?= 4
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 export OMP_NUM_THREADS ?= 1

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import wandb
 
 from rl_logging.records import Metrics, Record
 from rl_logging.sinks import Program, Sink, SinkContext
@@ -64,6 +65,8 @@ def isolated(folder: Path) -> Iterator[pytest.MonkeyPatch]:
         patch.setattr("rl_logging_wandb.stores.POLL_INTERVAL_S", 0.1)
         patch.setattr("rl_logging_wandb.stores.FAILED_INTERVAL_S", 0.2)
         patch.setattr("rl_logging_wandb.opening.KNOCK_TIMEOUT_S", 2)
+        # What an earlier test of this process left set up has that test's environment, its server among it.
+        wandb.teardown()
         yield patch
 
 
