@@ -180,4 +180,5 @@ def _guarded(abandon: Callable[[], object]) -> None:
     try:
         abandon()
     except Exception:
+        # A plugin's own; the call is left behind either way, and the log says why it was not ended too.
         log.warning("abandoning a sink failed", exc_info=True)

@@ -6,11 +6,10 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
-import msgspec
-
 from rl_logging.bundle import Bundle
 from rl_logging.journal import JournalReader
-from rl_logging.records import Record, decode
+from rl_logging.reading.runs import decoded
+from rl_logging.records import Record
 
 LOOK_S: Final = 0.5
 """How often a journal that is at its end is looked at again; there is no portable event for a file's growth."""
@@ -25,11 +24,7 @@ def follow(bundle: Bundle) -> Iterator[Record | None]:
     while True:
         over = bundle.abandoned()  # asked first: what was written before that is then read
         found = reader.read()
-        for envelope in found:
-            try:
-                yield decode(envelope)
-            except (msgspec.DecodeError, RecursionError, TypeError):
-                continue
+        yield from decoded(found)
         if found:
             continue
         yield None

@@ -12,7 +12,7 @@ import msgspec
 
 from rl_logging.bundle import Bundle, BundleError, find, superseded
 from rl_logging.journal import JournalReader
-from rl_logging.records import Record, decode
+from rl_logging.records import Envelope, Record, decode
 
 BATCH: Final = 4096
 
@@ -53,13 +53,20 @@ def records(bundle: Bundle, kinds: tuple[type[Record], ...] = ()) -> Iterator[Re
     is_superseded = superseded(bundle)
     reader = JournalReader(bundle.journal)
     while envelopes := reader.read(BATCH):
-        for envelope in envelopes:
-            if (wanted and envelope.kind not in wanted) or is_superseded(envelope):
-                continue
-            try:
-                yield decode(envelope)
-            except (msgspec.DecodeError, RecursionError, TypeError):
-                continue  # damage: delivery tells of it, a reader shows the rest
+        yield from decoded(
+            envelope
+            for envelope in envelopes
+            if not ((wanted and envelope.kind not in wanted) or is_superseded(envelope))
+        )
+
+
+def decoded(envelopes: Iterable[Envelope]) -> Iterator[Record]:
+    """Yields the records; of one that is damaged delivery tells, a reader shows the rest."""
+    for envelope in envelopes:
+        try:
+            yield decode(envelope)
+        except (msgspec.DecodeError, RecursionError, TypeError):
+            continue
 
 
 def _matches(where: str) -> list[Path]:
