@@ -11,6 +11,9 @@ from typing import Final
 MOST_BYTES: Final = 64 << 20
 """No file that is read as a whole is larger than that."""
 
+ROOM_TO_GROW: Final = 1 << 12
+"""Bytes that a file may gain between the look at its size and its reading, and are read with it."""
+
 OWN: Final = (
     "run.json",
     "writer.json",
@@ -42,7 +45,8 @@ def read_kept(path: Path) -> bytes:
         about = os.fstat(fd)
         if not stat.S_ISREG(about.st_mode):
             raise ForeignError(0, "is no file", str(path))
-        data = file.read(MOST_BYTES + 1)
+        # Asked for at most what is there: room for the limit would be taken for every small file.
+        data = file.read(min(about.st_size, MOST_BYTES) + ROOM_TO_GROW)
     if len(data) > MOST_BYTES:
         raise ForeignError(0, f"has more than {MOST_BYTES:,} bytes", str(path))
     return data

@@ -238,5 +238,6 @@ def last_seq(folder: Path) -> int:
 
 def _tail(path: Path, offset: int) -> bytes:
     with open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
         file.seek(offset)
-        return file.read(SEGMENT_BYTES + 2 * MAX_PAYLOAD_BYTES)
+        return file.read(min(max(0, size - offset), SEGMENT_BYTES + 2 * MAX_PAYLOAD_BYTES))

@@ -29,7 +29,7 @@ GROUPS = {
     "footprint": "memory, and the time until the first call",
     "training": "a whole training, logged to two stores at once",
     "adapters": "a training with an adapter attached",
-    "hooks": "what the SKRL adapter takes of a step",
+    "shares": "the share of a training that is spent in our code",
     "delivery": "delivery, beside the SDKs' own loops",
     "machine": "several runs at once on one machine",
     "sync": "a million scalars",

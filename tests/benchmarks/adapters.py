@@ -29,6 +29,9 @@ AGAIN = "without, again"
 Train = Callable[[], float]
 """Trains once and returns the CPU seconds it took."""
 
+Measure = Callable[[Callable[[], object]], float]
+"""Calls what trains, and returns the figure of interest."""
+
 
 GOAL = 1.01
 
@@ -43,7 +46,7 @@ def rows(arguments: Sequence[str]) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         for name, subjects in FRAMEWORKS.items():
             if options.only in (None, name):
-                seconds = measure(subjects(Path(folder)), options.rounds)
+                seconds = measure(subjects(Path(folder), timed), options.rounds)
                 found += [as_row(name, subject, figures) for subject, figures in summarised(seconds).items()]
     return found
 
@@ -115,7 +118,7 @@ def logger(folder: Path, interval: str) -> Any:
     return ExperimentLogger(config, dir=runs, delivery="offline", quiet=True)
 
 
-def stable_baselines3_ppo(folder: Path) -> dict[str, Train]:
+def stable_baselines3_ppo(folder: Path, timed: Measure) -> dict[str, Train]:
     """PPO on CartPole, as people start it: with its default settings."""
     from stable_baselines3 import PPO
 
@@ -131,7 +134,7 @@ def stable_baselines3_ppo(folder: Path) -> dict[str, Train]:
     return turns(train)
 
 
-def stable_baselines3_sac(folder: Path) -> dict[str, Train]:
+def stable_baselines3_sac(folder: Path, timed: Measure) -> dict[str, Train]:
     """SAC on Pendulum with small networks: an update, and so several values recorded, in nearly every step."""
     from stable_baselines3 import SAC
 
@@ -149,18 +152,18 @@ def stable_baselines3_sac(folder: Path) -> dict[str, Train]:
     return turns(train)
 
 
-def skrl_sac(folder: Path) -> dict[str, Train]:
+def skrl_sac(folder: Path, timed: Measure) -> dict[str, Train]:
     """SAC on Pendulum with small networks: an update in every step, and skrl's own file written every 50 of them."""
-    return turns(lambda interval: skrl_training("SAC", 500, folder, interval))
+    return turns(lambda interval: skrl_training("SAC", 500, folder, timed, interval))
 
 
-def skrl_ppo(folder: Path) -> dict[str, Train]:
+def skrl_ppo(folder: Path, timed: Measure) -> dict[str, Train]:
     """PPO on CartPole with small networks: next to no work in a step, and an episode's end in every few."""
-    return turns(lambda interval: skrl_training("PPO", 1500, folder, interval))
+    return turns(lambda interval: skrl_training("PPO", 1500, folder, timed, interval))
 
 
-def skrl_training(algorithm: str, steps: int, folder: Path, interval: str | None) -> float:
-    """Trains one of skrl's agents, logged or not, and returns the CPU seconds it took."""
+def skrl_training(algorithm: str, steps: int, folder: Path, timed: Measure, interval: str | None) -> float:
+    """Trains one of skrl's agents, logged or not, and returns what was measured."""
     from tests.support.skrl_algorithms import AlgorithmTraining
 
     logging.getLogger("skrl").setLevel(logging.WARNING)
@@ -173,7 +176,7 @@ def skrl_training(algorithm: str, steps: int, folder: Path, interval: str | None
         return timed(trainer.train)
 
 
-FRAMEWORKS: dict[str, Callable[[Path], dict[str, Train]]] = {
+FRAMEWORKS: dict[str, Callable[[Path, Measure], dict[str, Train]]] = {
     "stable-baselines3 PPO": stable_baselines3_ppo,
     "stable-baselines3 SAC": stable_baselines3_sac,
     "SKRL SAC": skrl_sac,

@@ -124,11 +124,11 @@ def sync(bundle: Bundle, store: str) -> Synced:
         try:
             process.wait(LOOK_EVERY_S)
         except subprocess.TimeoutExpired:
-            peak_mb = max(peak_mb, memory.peak_mb(process.pid))
+            peak_mb = max(peak_mb, memory.own_mb(process.pid))
             for child in watched.children(recursive=True):
-                core_mb = max(core_mb, memory.peak_mb(child.pid))
+                core_mb = max(core_mb, memory.own_mb(child.pid))
             ((_, state, _),) = (kept for kept in states(bundle).values() if kept[0].name == store)
-            history.append((state.confirmed * runs.PER_CALL, memory.resident_mb(process.pid)))
+            history.append((state.confirmed * runs.PER_CALL, memory.own_mb(process.pid)))
         else:
             break
     if process.returncode:

@@ -25,7 +25,7 @@ from rl_logging import ExperimentLogger
 from rl_logging.bundle import Bundle
 from rl_logging.bundle.destination import DestinationState, states
 from rl_logging.journal import last_seq
-from tests.support.memory import peak_mb
+from tests.support.memory import own_mb
 from tests.support.wandb_server import API_KEY, StoredRun, WandbServer
 
 PER_CALL: Final = 20
@@ -56,7 +56,7 @@ class Outcome:
         killed_at: The part that each store had when a sync was killed.
         exit_codes: Of the syncs that were let run to their end.
         wall_s: Of all syncs, the killed ones too.
-        peak_mb: The most memory that a sync had.
+        peak_mb: The most memory that a sync was seen to have to itself, looked at every `LOOK_EVERY_S`.
     """
 
     scalars: int
@@ -154,7 +154,7 @@ def sync(bundle: Bundle, environ: dict[str, str], outcome: Outcome, kill: Reache
     deadline = time.monotonic() + SYNC_TIMEOUT_S
     try:
         while True:
-            outcome.peak_mb = max(outcome.peak_mb, peak_mb(process.pid))
+            outcome.peak_mb = max(outcome.peak_mb, own_mb(process.pid))
             try:
                 code = process.wait(LOOK_EVERY_S)
             except subprocess.TimeoutExpired:

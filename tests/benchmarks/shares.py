@@ -1,0 +1,115 @@
+"""Which share of a training's CPU time is spent in our code.
+
+The ratios of `tests.benchmarks.adapters` have the noise of whole trainings in them. Here the training is interrupted
+every half millisecond of its CPU time and asked where it is. A sample is ours where, from the innermost frame outwards,
+a file of ours comes before one of the framework's or the environment's: what we call in torch, NumPy or the system
+counts as ours, and a method of the framework that a hook of ours passes on does not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import logging
+import signal
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+import torch
+
+import rl_logging
+from tests.benchmarks.adapters import FRAMEWORKS, GOAL
+from tests.benchmarks.rows import Row
+
+EVERY_S = 0.0005
+MOST_NAMED = 5
+
+
+def rows(arguments: Sequence[str]) -> list[Row]:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks shares", description=__doc__.splitlines()[0])
+    parser.add_argument("--trainings", type=int, default=5)
+    parser.add_argument("--only", choices=FRAMEWORKS, help="one framework instead of all")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    logging.getLogger("skrl").setLevel(logging.WARNING)
+    with tempfile.TemporaryDirectory() as folder:
+        return [
+            measure(name, interval, Path(folder), options.trainings)
+            for name in FRAMEWORKS
+            for interval in ("framework", "step")
+            if options.only in (None, name)
+        ]
+
+
+def measure(name: str, interval: str, folder: Path, trainings: int) -> Row:
+    """Trains once to warm up, and then so many times."""
+    samples = Samples()
+
+    def sampled(train: Callable[[], object]) -> float:
+        with samples.taken():
+            train()
+        return 0.0
+
+    FRAMEWORKS[name](folder, lambda train: float(bool(train())))[interval]()
+    train = FRAMEWORKS[name](folder, sampled)[interval]
+    for _ in range(trainings):
+        train()
+    share = samples.ours / samples.all
+    return Row(
+        name=f"{name}, interval: {interval}",
+        beside=f"the training's CPU time, {samples.all * EVERY_S:.1f} s",
+        goal=f"≤ {GOAL - 1:.0%}",
+        figure=f"{share:.2%}",
+        reached=share <= GOAL - 1,
+        details={"ours": samples.ours, "samples": samples.all, "where": dict(samples.where.most_common(MOST_NAMED))},
+    )
+
+
+@dataclass
+class Samples:
+    """Where a training was, so many times.
+
+    Attributes:
+        all: How often it was asked.
+        ours: How often it was in our code.
+        where: The same by our innermost function.
+    """
+
+    all: int = 0
+    ours: int = 0
+    where: Counter[str] = field(default_factory=Counter)
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Takes samples meanwhile."""
+        before = signal.signal(signal.SIGPROF, self._take)
+        signal.setitimer(signal.ITIMER_PROF, EVERY_S, EVERY_S)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            signal.signal(signal.SIGPROF, before)
+
+    def _take(self, number: int, frame: FrameType | None) -> None:
+        self.all += 1
+        while frame is not None and not frame.f_code.co_filename.startswith(_EITHER):
+            frame = frame.f_back
+        if frame is not None and frame.f_code.co_filename.startswith(_OURS):
+            self.ours += 1
+            self.where[f"{Path(frame.f_code.co_filename).stem}.{frame.f_code.co_name}"] += 1
+
+
+def _folder_of(package: str) -> str:
+    spec = importlib.util.find_spec(package)
+    assert spec is not None
+    assert spec.origin is not None
+    return str(Path(spec.origin).parent)
+
+
+_OURS = str(Path(rl_logging.__file__).parent)
+_EITHER = (_OURS, *map(_folder_of, ("stable_baselines3", "skrl", "gymnasium")))
