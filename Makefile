@@ -24,14 +24,20 @@ help:
 demo: .venv/.demo
 	$(BIN)/rl-logging demo --dir demo
 
+# A file's tests stay together, as many share what one of them has trained; the files keep their order, which ends with
+# short ones.
+SPREAD := -n $(JOBS) --dist loadfile --no-loadscope-reorder
+
+# Hundreds of processes import the packages, which PYTHONDONTWRITEBYTECODE would have each of them compile.
 test: .venv/.test .venv-skrl1/.done .venv-skinny/.done
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests
-	.venv-skrl1/bin/python -m pytest -p no:cacheprovider tests/adapters/test_skrl.py tests/adapters/test_videos.py \
-		tests/adapters/test_skrl_mlflow_agent.py tests/seeds/test_skrl_mlflow.py
+	$(BIN)/python -m compileall -q rl_logging backends
+	$(BIN)/python -m pytest $(SPREAD) tests
+	.venv-skrl1/bin/python -m pytest $(SPREAD) -p no:cacheprovider tests/adapters/test_skrl.py \
+		tests/adapters/test_videos.py tests/adapters/test_skrl_mlflow_agent.py tests/seeds/test_skrl_mlflow.py
 
 matrix: .venv/.test .venv-skrl1/.done
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests/matrix
-	.venv-skrl1/bin/python -m pytest -p no:cacheprovider tests/matrix/test_skrl.py
+	.venv-skrl1/bin/python -m pytest -n $(JOBS) --dist worksteal -p no:cacheprovider tests/matrix/test_skrl.py
 	$(BIN)/python -m tests.matrix --check
 
 faults: .venv/.test

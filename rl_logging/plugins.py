@@ -6,7 +6,7 @@ nobody else, and no hook call of one sink reaches another's plugin.
 
 from __future__ import annotations
 
-import difflib
+import functools
 import importlib
 import importlib.util
 import sys
@@ -29,7 +29,15 @@ class PluginError(Exception):
 
 
 def installed() -> dict[str, EntryPoint]:
-    """Returns the entry points of all installed sinks by name."""
+    """Returns the entry points of all installed sinks by name.
+
+    They are looked for once per process and module search path: that reads a file of every installed package.
+    """
+    return dict(_found_on(tuple(sys.path)))
+
+
+@functools.lru_cache(maxsize=1)
+def _found_on(search_path: tuple[str, ...]) -> dict[str, EntryPoint]:
     return {entry.name: entry for entry in entry_points(group=GROUP)}
 
 
@@ -47,8 +55,13 @@ def load(name: str, factory: str | None = None) -> SinkPlugin:
     if factory is not None:
         return SinkPlugin(name, _FactoryPlugin(name, factory))
     found = installed()
+    if name not in found:  # it may have been installed since, as one does in a notebook
+        _found_on.cache_clear()
+        found = installed()
     entry = found.get(name)
     if entry is None:
+        import difflib  # where a name is wrong, and only there
+
         near = difflib.get_close_matches(name, found, n=1)
         hint = f" (did you mean '{near[0]}'?)" if near else ""
         raise PluginError(

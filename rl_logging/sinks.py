@@ -91,8 +91,8 @@ class SinkContext(msgspec.Struct, frozen=True, kw_only=True):
         parent_id: The `run_id` of the run that this one is a part of, such as a sweep's; None where it stands alone.
             That run may not be in the store yet, or ever: never wait for it.
         supersedes: What `Sink.open` returned for the remote run that this one takes the place of, because the run went
-            back to a checkpoint; None where there is none. `run_id` and `name` end in a number of their own then. The
-            sink links the two where its store can.
+            back to a checkpoint; None where there is none, and without an ``id`` where that was lost. `run_id` and
+            `name` end in a number of their own then. The sink links the two where its store can.
     """
 
     run_dir: Path

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import io
-import math
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
-from rl_logging.extraction.figures import Spread, convert
+from rl_logging.kept_summaries import KeptSummaries
 from rl_logging.unkept_summaries import UnkeptSummaries
 
 
@@ -31,6 +28,7 @@ class SummaryWriter(UnkeptSummaries):
     def __init__(self, logger: Any, prefix: str = "") -> None:
         super().__init__(logger)
         self._prefix = f"{prefix}/" if prefix and not prefix.endswith("/") else prefix
+        self._kept = KeptSummaries(logger, self._prefix)
 
     @property
     def log_dir(self) -> str:
@@ -55,9 +53,9 @@ class SummaryWriter(UnkeptSummaries):
         """Logs one number as metric `tag`, always in double precision."""
         try:
             if type(global_step) is not int or walltime is not None:
-                global_step = self._step(global_step, walltime)
+                global_step = self._kept.step(global_step, walltime)
             if scalar_value is None or type(scalar_value) is str:
-                scalar_value = self._number(tag, scalar_value)
+                scalar_value = self._kept.number(tag, scalar_value)
             self.logger.log_metrics({f"{self._prefix}{tag}": scalar_value}, global_step)
         except Exception as error:
             self._refuse("add_scalar", tag, error)
@@ -66,7 +64,7 @@ class SummaryWriter(UnkeptSummaries):
         self, main_tag: str, tag_scalar_dict: Mapping[str, Any], global_step: Any = None, walltime: float | None = None
     ) -> None:
         """Logs several numbers as metrics ``main_tag/tag``."""
-        self._guarded("add_scalars", main_tag, self._scalars, main_tag, tag_scalar_dict, global_step, walltime)
+        self._guarded("add_scalars", main_tag, self._kept.scalars, main_tag, tag_scalar_dict, global_step, walltime)
 
     def add_tensor(self, tag: str, tensor: Any, global_step: Any = None, walltime: float | None = None) -> None:
         """Logs a tensor's mean, population std, min and max, as `add_histogram` does."""
@@ -82,7 +80,7 @@ class SummaryWriter(UnkeptSummaries):
         max_bins: int | None = None,
     ) -> None:
         """Logs ``tag/mean``, ``/std`` (population), ``/min`` and ``/max`` of `values`; its bins are not kept."""
-        self._guarded("add_histogram", tag, self._histogram, tag, values, global_step, walltime)
+        self._guarded("add_histogram", tag, self._kept.histogram, tag, values, global_step, walltime)
 
     def add_histogram_raw(
         self,
@@ -99,7 +97,7 @@ class SummaryWriter(UnkeptSummaries):
     ) -> None:
         """Logs the same of values that were counted already, from their number, sum and sum of squares."""
         self._guarded(
-            "add_histogram_raw", tag, self._counted, tag, min, max, num, sum, sum_squares, global_step, walltime
+            "add_histogram_raw", tag, self._kept.counted, tag, min, max, num, sum, sum_squares, global_step, walltime
         )
 
     def add_hparams(
@@ -111,7 +109,7 @@ class SummaryWriter(UnkeptSummaries):
         global_step: Any = None,
     ) -> None:
         """Logs hyperparameters as configuration below ``hparams``, and their metrics as metrics of this run."""
-        self._guarded("add_hparams", "hparams", self._hparams, hparam_dict, metric_dict, global_step)
+        self._guarded("add_hparams", "hparams", self._kept.hparams, hparam_dict, metric_dict, global_step)
 
     # -- pictures, videos, texts --------------------------------------------------------------------------------
 
@@ -132,7 +130,7 @@ class SummaryWriter(UnkeptSummaries):
             walltime: Not kept.
             dataformats: What its axes are: ``CHW``, ``HWC``, ``HW``, or with an N a batch, which becomes one picture.
         """
-        self._guarded("add_image", tag, self._image, tag, img_tensor, dataformats, global_step, walltime)
+        self._guarded("add_image", tag, self._kept.image, tag, img_tensor, dataformats, global_step, walltime)
 
     def add_images(
         self,
@@ -143,7 +141,7 @@ class SummaryWriter(UnkeptSummaries):
         dataformats: str = "NCHW",
     ) -> None:
         """Logs a batch of pictures as one, in rows of eight; see `add_image`."""
-        self._guarded("add_images", tag, self._image, tag, img_tensor, dataformats, global_step, walltime)
+        self._guarded("add_images", tag, self._kept.image, tag, img_tensor, dataformats, global_step, walltime)
 
     def add_image_with_boxes(
         self,
@@ -158,7 +156,9 @@ class SummaryWriter(UnkeptSummaries):
     ) -> None:
         """Logs a picture without its boxes, which is told once."""
         self.logger.warn_once("add_image_with_boxes", "add_image_with_boxes: the picture is logged without its boxes")
-        self._guarded("add_image_with_boxes", tag, self._image, tag, img_tensor, dataformats, global_step, walltime)
+        self._guarded(
+            "add_image_with_boxes", tag, self._kept.image, tag, img_tensor, dataformats, global_step, walltime
+        )
 
     def add_figure(
         self, tag: str, figure: Any, global_step: Any = None, close: bool = True, walltime: float | None = None
@@ -172,8 +172,8 @@ class SummaryWriter(UnkeptSummaries):
             close: Whether it is closed afterwards.
             walltime: Not kept.
         """
-        self._guarded("add_figure", tag, self._figure, tag, figure, global_step, walltime)
-        self._guarded("add_figure", tag, self._close, figure, close)
+        self._guarded("add_figure", tag, self._kept.figure, tag, figure, global_step, walltime)
+        self._guarded("add_figure", tag, self._kept.close, figure, close)
 
     def add_video(
         self, tag: str, vid_tensor: Any, global_step: Any = None, fps: float = 4, walltime: float | None = None
@@ -188,11 +188,11 @@ class SummaryWriter(UnkeptSummaries):
             fps: Frames a second.
             walltime: Not kept.
         """
-        self._guarded("add_video", tag, self._video, tag, vid_tensor, global_step, fps, walltime)
+        self._guarded("add_video", tag, self._kept.video, tag, vid_tensor, global_step, fps, walltime)
 
     def add_text(self, tag: str, text_string: str, global_step: Any = None, walltime: float | None = None) -> None:
         """Logs a text as a Markdown file: an artifact ``text-<tag>`` of type ``text``."""
-        self._guarded("add_text", tag, self._text, tag, text_string, global_step, walltime)
+        self._guarded("add_text", tag, self._kept.text, tag, text_string, global_step, walltime)
 
     # -- the end ------------------------------------------------------------------------------------------------
 
@@ -212,103 +212,7 @@ class SummaryWriter(UnkeptSummaries):
     ) -> None:
         self.close()
 
-    # -- inside -------------------------------------------------------------------------------------------------
-
-    def _scalars(self, main_tag: str, values: Mapping[str, Any], global_step: Any, walltime: float | None) -> None:
-        above = f"{self._prefix}{main_tag}"
-        self.logger.log_metrics(
-            {f"{above}/{tag}": self._number(f"{main_tag}/{tag}", value) for tag, value in values.items()},
-            self._step(global_step, walltime),
-        )
-
-    def _histogram(self, tag: str, values: Any, global_step: Any, walltime: float | None) -> None:
-        spread = convert(values)
-        if spread is None:
-            raise ValueError("there are no values")
-        if isinstance(spread, float):  # one value; a series keeps its names when there are more
-            spread = Spread(spread, 0.0 if math.isfinite(spread) else math.nan, spread, spread)
-        self._spread(tag, spread, self._step(global_step, walltime))
-
-    def _counted(
-        self,
-        tag: str,
-        least: float,
-        most: float,
-        number: int,
-        total: float,
-        squares: float,
-        global_step: Any,
-        walltime: float | None,
-    ) -> None:
-        mean = float(total) / float(number)
-        spread = Spread(mean, math.sqrt(max(0.0, float(squares) / float(number) - mean**2)), float(least), float(most))
-        self._spread(tag, spread, self._step(global_step, walltime))
-
-    def _spread(self, tag: str, spread: Spread, step: Any) -> None:
-        name = f"{self._prefix}{tag}"
-        self.logger.log_metrics({f"{name}/{part}": value for part, value in spread._asdict().items()}, step)
-
-    def _hparams(self, hparams: Mapping[str, Any], metrics: Mapping[str, Any], global_step: Any) -> None:
-        # One-element arrays and tensors are numbers here, as in torch's.
-        single = {name: value.item() if hasattr(value, "item") else value for name, value in hparams.items()}
-        self.logger.log_config({"hparams": single})
-        values = {f"{self._prefix}{name}": self._number(name, value) for name, value in metrics.items()}
-        self.logger.log_metrics(values, self._step(global_step))
-
-    def _image(self, tag: str, tensor: Any, dataformats: str, global_step: Any, walltime: float | None) -> None:
-        from rl_logging.media.tensors import picture_of  # NumPy comes with the first picture
-
-        picture = picture_of(tensor, dataformats)
-        self.logger.log_image(f"{self._prefix}{tag}", picture, step=self._step(global_step, walltime))
-
-    def _figure(self, tag: str, figure: Any, global_step: Any, walltime: float | None) -> None:
-        step = self._step(global_step, walltime)
-        if isinstance(figure, (list, tuple)):
-            from rl_logging.media.tensors import picture_of
-
-            figure = picture_of([_rendered(single) for single in figure], "NHWC")
-        self.logger.log_image(f"{self._prefix}{tag}", figure, step=step)
-
-    def _close(self, figure: Any, close: bool) -> None:
-        pyplot = sys.modules.get("matplotlib.pyplot")
-        if close and pyplot is not None:
-            for single in figure if isinstance(figure, (list, tuple)) else [figure]:
-                if hasattr(single, "savefig"):
-                    pyplot.close(single)
-
-    def _video(self, tag: str, tensor: Any, global_step: Any, fps: float, walltime: float | None) -> None:
-        from rl_logging.media.tensors import video_of
-
-        frames = video_of(tensor)
-        self.logger.log_video(f"{self._prefix}{tag}", frames, step=self._step(global_step, walltime), fps=fps)
-
-    def _text(self, tag: str, text: Any, global_step: Any, walltime: float | None) -> None:
-        # W&B has one type for each name, so that a text must not be called like a model; and no slashes.
-        self.logger.log_text(f"text-{self._prefix}{tag}", text, step=self._step(global_step, walltime))
-
-    def _step(self, global_step: Any, walltime: float | None = None) -> Any:
-        """Returns the step to log at: what `int` makes of it, as in torch's; what is none the run's clock tells."""
-        if walltime is not None:
-            self.logger.warn_once(
-                "summary_writer walltime", "walltime is not kept: a record has the time at which it was logged"
-            )
-        if global_step is None or type(global_step) is int:
-            return global_step
-        try:
-            return int(global_step)
-        except Exception:  # whatever it is: the clock shows it in its warning
-            return global_step
-
-    def _number(self, tag: str, value: Any) -> Any:
-        """Returns `value`; the number that a text holds, as torch's takes it too."""
-        if value is None:
-            self.logger.warn_once(f"metric {tag}", f"metric '{tag}': None is not a metric: skipped")
-        elif isinstance(value, str):
-            try:
-                return float(value)
-            except ValueError:
-                pass  # told by log_metrics
-        return value
+    # -- errors -------------------------------------------------------------------------------------------------
 
     def _guarded(self, method: str, tag: object, function: Callable[..., Any], *arguments: Any) -> None:
         try:
@@ -323,13 +227,3 @@ class SummaryWriter(UnkeptSummaries):
         except Exception:  # an error made of what the caller gave
             why = type(error).__name__
         self.logger.warn_once(f"{what} {type(error).__name__}", f"{what}: not logged: {why}")
-
-
-def _rendered(figure: Any) -> Any:
-    """Returns a figure's pixels, of shape (H, W, 4)."""
-    import numpy as np
-    import PIL.Image
-
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=figure.dpi, pil_kwargs={"compress_level": 1})
-    return np.asarray(PIL.Image.open(file).convert("RGBA"))

@@ -86,7 +86,7 @@ class BundleSync:
         Returns:
             What is owed now.
         """
-        entries = [debt.entry for debt in self._debts if not debt.entry.live and (debt.anything or self._watch)]
+        entries = [debt.entry for debt in self._debts if debt.deliverable(watched=self._watch)]
         over = self._bundle.abandoned()
         if over or not self._watch:  # who watches tries again and again
             entries = [entry for entry in entries if self._is_free(entry, wait=over)]

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.support.mlflow_database import database
 
 PRIVATE = ("RL_LOGGING_", "WANDB_", "MLFLOW_")
 KEPT = {"RL_LOGGING_SKINNY_PYTHON"}
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# How long an example takes is the machine's affair.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
+# What a shell starts in the background ignores Ctrl-C, and so does all that it starts; the tests send it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
@@ -38,3 +49,9 @@ def _collector_as_before() -> Iterator[None]:
     yield
     if gc.get_freeze_count():
         gc.unfreeze()
+
+
+@pytest.fixture
+def mlflow_uri(tmp_path: Path) -> str:
+    """A new MLflow store where the default one is, ``mlflow.db`` in the working directory."""
+    return database(tmp_path / "mlflow.db")

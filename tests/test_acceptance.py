@@ -15,6 +15,7 @@ import pytest
 from mlflow import MlflowClient
 
 from tests.support import wandb_file
+from tests.support.mlflow_database import database
 from tests.support.mlflow_server import MlflowServer
 from tests.support.processes import Watched, alive, run_command, run_script, start_script
 
@@ -91,6 +92,7 @@ class Killed:
 
 @pytest.fixture
 def killed(tmp_path: Path) -> Iterator[Any]:
+    database(tmp_path / "mlflow.db")
     with ExitStack() as stack:
 
         def start(calls: int, workers: int = 0) -> Killed:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,12 +18,12 @@ from rl_logging import ExperimentLogger
 from rl_logging.extraction import aggregate, flatten
 from rl_logging.journal import JournalReader
 from rl_logging.records import Metrics, decode
-from rl_logging.run import arriving, journaled
+from rl_logging.run import journaled
 from rl_logging.run.arriving import ArrivingRecords
 from rl_logging.run.device_copies import Copy, DeviceCopies
 from rl_logging.run.journaled import JournaledRun
 from rl_logging.testing.memory import MemoryStore
-from tests.support.cuda_stand_in import WAIT_S, Stream, on_cuda, stand_in
+from tests.support.cuda_stand_in import Stream, on_cuda, stand_in
 
 
 @pytest.fixture
@@ -282,56 +281,6 @@ def test_what_is_no_metric_is_told(stream: Stream, value: Any) -> None:
     assert flatten({"m": value}, lambda key, message: told.append(message), later=later) == {}
     assert later == {}
     assert len(told) == 1
-
-
-# -- the thread that waits ------------------------------------------------------------------------------------------
-
-
-def held(stream: Stream, *, may_wait: bool = True) -> tuple[ArrivingRecords, list[list[float]], list[str]]:
-    told: list[str] = []
-    accepted: list[list[float]] = []
-    records = ArrivingRecords(DeviceCopies().start, lambda: may_wait, lambda key, message: told.append(message))
-    return records, accepted, told
-
-
-def test_the_thread_accepts_without_any_further_call(stream: Stream) -> None:
-    records, _, told = held(stream)
-    there = threading.Event()
-    figures: list[float] = []
-
-    def accept(values: list[float]) -> None:
-        figures.extend(values)
-        there.set()
-
-    records.hold([on_cuda(0.5)], accept)
-    assert not there.is_set()
-    stream.run()
-    assert there.wait(WAIT_S)
-    assert (figures, told) == ([0.5], [])
-    records.close(WAIT_S)
-
-
-def test_the_thread_keeps_the_order_of_the_calls(stream: Stream) -> None:
-    records, accepted, _ = held(stream)
-    for number in range(100):
-        records.hold([on_cuda(float(number))], accepted.append)
-        if number % 7 == 0:
-            stream.run()
-    stream.run()
-    records.close(WAIT_S)
-    assert accepted == [[float(number)] for number in range(100)]
-
-
-def test_beyond_the_most_it_drops_and_counts(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arriving, "MOST", 3)
-    records, accepted, told = held(stream, may_wait=False)
-    for number in range(5):
-        records.hold([on_cuda(float(number))], accepted.append)
-    assert (len(records), records.lost) == (3, 2)
-    assert "3 records wait for it already" in told[0]
-    stream.run()
-    records.close(WAIT_S)
-    assert accepted == [[0.0], [1.0], [2.0]]
 
 
 def test_a_copy_from_two_devices_is_in_the_order_given() -> None:

@@ -40,14 +40,13 @@ def test_each_new_best_is_logged_with_its_step(tmp_path: Path) -> None:
     assert metrics["reward/best_step"].value.tolist() == metrics["reward/best"].step.tolist() == [0, 100]
 
 
-def test_the_stores_summaries_have_it(tmp_path: Path) -> None:
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    config = {"mlflow": {"tracking_uri": uri}, "wandb": {"mode": "offline", "dir": str(tmp_path)}}
+def test_the_stores_summaries_have_it(tmp_path: Path, mlflow_uri: str) -> None:
+    config = {"mlflow": {"tracking_uri": mlflow_uri}, "wandb": {"mode": "offline", "dir": str(tmp_path)}}
     with make(tmp_path, config=config, delivery="thread") as logger:
         logger.define_metric("reward", goal="max", description="undiscounted return")
         for step, value in enumerate(VALUES):
             logger.log_metrics({"reward": value}, step=step)
-    client = MlflowClient(uri)
+    client = MlflowClient(mlflow_uri)
     data = client.get_run(logger.run_id("mlflow") or "").data
     assert (data.metrics["reward"], data.metrics["reward/best"], data.metrics["reward/best_step"]) == (3.0, 5.0, 1.0)
     assert data.params["define_metric/reward/goal"] == "max"

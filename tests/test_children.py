@@ -150,19 +150,18 @@ def test_sinks_are_taken_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
     assert "a sink object serves one run" in caplog.text
 
 
-def test_both_stores_show_them_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_stores_show_them_together(tmp_path: Path, mlflow_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also from another process, with another experiment, and with an id in the environment that is the parent's."""
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    sinks = {"mlflow": {"tracking_uri": uri, "run_name": "the-sweep"}, "wandb": {"mode": "offline", "dir": "w"}}
+    sinks = {"mlflow": {"tracking_uri": mlflow_uri, "run_name": "the-sweep"}, "wandb": {"mode": "offline", "dir": "w"}}
     monkeypatch.setenv("WANDB_RUN_ID", "theirs")
     (tmp_path / "w").mkdir()
     with ExperimentLogger(name="sweep", id="top", project="p", sinks=sinks, quiet=True) as parent:
         with parent.child("here", {"lr": 2}) as child:
             child.log_metrics({"a": 2.0}, step=1)
         monkeypatch.setenv("RL_LOGGING_PARENT", str(parent.run_dir))
-        done = run_script(OTHER_PROCESS, tmp_path, [uri], timeout_s=120)
+        done = run_script(OTHER_PROCESS, tmp_path, [mlflow_uri], timeout_s=120)
         assert done.returncode == 0, done.stderr
-    client = MlflowClient(tracking_uri=uri)
+    client = MlflowClient(tracking_uri=mlflow_uri)
     experiment = client.get_experiment_by_name("p")
     assert experiment is not None
     runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}

@@ -29,12 +29,12 @@ def make_run(folder: Path, name: str, delivery: str, *, offline: bool = False) -
     return run.run_dir
 
 
-def test_only_delivered_runs_go(tmp_path: Path) -> None:
+def test_only_delivered_runs_go(tmp_path: Path, mlflow_uri: str) -> None:
     delivered = make_run(tmp_path, "delivered", "thread")
     owed = make_run(tmp_path, "owed", "offline")
     referred = make_run(tmp_path, "referred", "thread", offline=True)
     running = ExperimentLogger(
-        {"mlflow": {"tracking_uri": f"sqlite:///{tmp_path / 'mlflow.db'}"}},
+        {"mlflow": {"tracking_uri": mlflow_uri}},
         name="running", dir=tmp_path / "runs", delivery="thread", quiet=True,
     )  # fmt: skip
 
@@ -61,6 +61,7 @@ def test_only_delivered_runs_go(tmp_path: Path) -> None:
     assert not referred.exists()
 
 
+@pytest.mark.usefixtures("mlflow_uri")
 def test_a_young_run_stays(tmp_path: Path) -> None:
     run_dir = make_run(tmp_path, "young", "thread")
     done = cli("clean", "--yes", "--older-than", "1", run_dir)

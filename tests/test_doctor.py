@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 
 from tests.test_cli import cli
+
+doctor = sys.modules["rl_logging.cli.doctor"]  # the package has the command under this name
 
 
 @pytest.fixture(autouse=True)
@@ -36,12 +40,58 @@ def test_all_is_well(tmp_path: Path) -> None:
     assert list(tmp_path.glob(".rl-logging*")) == []
 
 
-def test_a_run_is_sent_when_asked_for(tmp_path: Path) -> None:
+def without(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = doctor.version
+
+    def version(name: str) -> str:
+        if name == package:
+            raise PackageNotFoundError(name)
+        return asked(name)
+
+    monkeypatch.setattr(doctor, "version", version)
+
+
+def test_adapters_are_ready_where_their_packages_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = config(tmp_path, "mlflow: {tracking_uri: 'sqlite:///m.db'}\n")
+    done = cli("doctor", file)
+    for adapter in ("stable_baselines3", "skrl", "ray_tune"):
+        assert f"✓ adapter {adapter}: ready (rl_logging.adapters.{adapter})" in done.stdout
+    assert "✓" in line(done.stdout, " ray")
+    without("pyarrow", monkeypatch)
+    done = cli("doctor", file)
+    assert done.exit_code == 0, done.output
+    assert "· adapter ray_tune: needs pyarrow: pip install 'rl-logging[ray]'" in done.stdout
+
+
+def test_settings_that_need_a_package_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = config(tmp_path, "rl_logging: {system_metrics: true}\nmlflow: {tracking_uri: 'sqlite:///m.db'}\n")
+    assert cli("doctor", file).exit_code == 0
+    without("psutil", monkeypatch)
+    done = cli("doctor", file)
+    assert done.exit_code == 1
+    assert "✗ system metrics: they need psutil: pip install 'rl-logging[system]'" in done.stdout
+
+
+def test_what_a_sink_makes_of_its_options_is_told_in_its_place(tmp_path: Path) -> None:
+    done = cli("doctor", config(tmp_path, "wandb: {dir: .}\n"))
+    assert done.exit_code == 0, done.output
+    assert "· wandb: no W&B key is configured" in done.stdout
+    assert done.stderr == ""
+
+
+def test_without_a_sink_there_is_none_to_try(tmp_path: Path) -> None:
+    done = cli("doctor", "--try", config(tmp_path, "mlflow: false"))
+    assert done.exit_code == 1
+    assert "name one below rl_logging.sinks" in done.stdout
+    assert "· sinks: there is none to try" in done.stdout
+
+
+def test_a_run_is_sent_when_asked_for(tmp_path: Path, mlflow_uri: str) -> None:
+    file = config(tmp_path, "mlflow: {tracking_uri: 'sqlite:///mlflow.db'}\n")
     done = cli("doctor", "--try", file)
     assert done.exit_code == 0, done.output
     assert "took a run called rl-logging-doctor" in done.stdout
-    (run,) = MlflowClient(f"sqlite:///{tmp_path}/m.db").search_runs(["0"])
+    (run,) = MlflowClient(mlflow_uri).search_runs(["0"])
     assert run.info.run_name == "rl-logging-doctor"
     assert "doctor/took_s" in run.data.metrics
 

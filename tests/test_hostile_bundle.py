@@ -17,8 +17,8 @@ from click.testing import CliRunner
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from rl_logging import kept
 from rl_logging.bundle import Bundle, BundleError
-from rl_logging.bundle import foreign as foreign_module
 from rl_logging.bundle.destination import DestinationFile, destinations, states
 from rl_logging.bundle.owing import owing
 from rl_logging.cli import main
@@ -201,7 +201,7 @@ def test_files_of_any_size_take_little_memory(surroundings: Surroundings, monkey
     with pytest.raises(BundleError, match="more than"):
         Bundle(surroundings.run_dir)
     grown_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    assert grown_kib < 4 * foreign_module.MOST_BYTES >> 10
+    assert grown_kib < 4 * kept.MOST_BYTES >> 10
 
 
 HOSTILE_PATHS = [

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -25,15 +27,15 @@ SEGMENT_BYTES = 2000
 
 @pytest.fixture(autouse=True)
 def _small_and_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rl_logging.run.journaled.SEGMENT_BYTES", SEGMENT_BYTES)
+    monkeypatch.setattr("rl_logging.run.opening.SEGMENT_BYTES", SEGMENT_BYTES)
     monkeypatch.setattr(trimmer, "EVERY_S", 0.0)
 
 
 def logger_in(tmp_path: Path, store: str | None, **keywords: Any) -> ExperimentLogger:
     sinks = {} if store is None else {"memory": {"factory": "rl_logging.testing.memory:make", "store": store}}
     config = {"rl_logging": {"keep": "undelivered"}}
-    keywords = {"delivery": "thread", "id": "one", "resume": "auto", **keywords}
-    return ExperimentLogger(config, dir=tmp_path / "runs", sinks=sinks, quiet=True, **keywords)
+    keywords = {"delivery": "thread", "id": "one", "resume": "auto", "sinks": sinks, **keywords}
+    return ExperimentLogger(config, dir=tmp_path / "runs", quiet=True, **keywords)
 
 
 def test_segments_go_while_the_run_goes_on_and_the_last_at_its_end(tmp_path: Path) -> None:
@@ -79,6 +81,64 @@ def test_another_store_is_told_that_the_journal_was_trimmed(tmp_path: Path) -> N
     assert done.exit_code == 1
     assert "the journal was trimmed (rl_logging.keep: undelivered)" in done.stdout
     assert not (tmp_path / "late.db").exists()
+
+
+def test_a_destination_that_comes_late_gets_what_is_logged_from_then_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    with logger_in(tmp_path, "keep-first") as logger:
+        for step in range(100):
+            logger.log_metrics({"loss": 1.0}, step=step)
+    first = logger.accepted
+    factory = {"factory": "rl_logging.testing.memory:make"}
+    both = {"memory": {**factory, "store": "keep-first"}, "late": {**factory, "store": "keep-late"}}
+    with logger_in(tmp_path, None, sinks=both) as logger:
+        for step in range(100, 400):
+            logger.log_metrics({"loss": 2.0}, step=step)
+            if step % 100 == 99:
+                assert logger.flush(30)
+        pause = threading.Event()
+        looks = 0
+        while len(segments(Bundle(logger.run_dir).journal)) > 2:  # each store's worker does it when it has a moment
+            assert (looks := looks + 1) < 1000, "the late one stops the trimming"
+            pause.wait(0.02)
+    assert f"late: {first:,} records (1 to {first:,}) were deleted of the journal" in caplog.text
+    assert [step for _, step, _ in MemoryStore.named("keep-late").runs["one"].points] == [*range(100, 400)]
+    assert [step for _, step, _ in MemoryStore.named("keep-first").runs["one"].points] == [*range(400)]
+    assert segments(Bundle(logger.run_dir).journal) == []
+    status = logger.status()["late"]
+    assert (status.lacking, status.pending, status.delivered) == (first, 0, logger.accepted - first)
+    assert f"lacks {first} records" in cli("status", logger.run_dir).stdout
+    # Nothing is owed, and yet not every record is in every store.
+    assert cli("sync", logger.run_dir).exit_code == 3
+    assert cli("sync", "--to", "memory", logger.run_dir).exit_code == 0
+
+
+def test_a_destination_that_was_given_up_holds_nothing_back(tmp_path: Path) -> None:
+    entries = [make_entry("memory", "rl_logging.testing.memory:make", store=f"keep-{number}") for number in range(2)]
+    entries[1] = msgspec.structs.replace(entries[1], name="dead", key="dead-1")
+    bundle = make_bundle(tmp_path, *entries)
+    bundle.manifest.settings["keep"] = "undelivered"
+    writer = JournalWriter(bundle.journal, "abcd1234", segment_bytes=SEGMENT_BYTES)
+    for step in range(100):
+        writer.append("metrics", step, {"loss": 1.0})
+    healthy, dead = (DestinationFile(bundle, entry) for entry in entries)
+    healthy.save(msgspec.structs.replace(healthy.load(), confirmed=100))
+    assert trim(bundle) == 0
+    dead.forget()
+    assert trim(bundle) > 0
+    trimmed = read_trimmed(bundle.journal)
+    assert trimmed is not None
+    for step in range(100, 200):
+        writer.append("metrics", step, {"loss": 1.0})
+    healthy.forget()
+    assert trim(bundle) == 0, "nobody has the rest"
+    # Taken up again, it is waited for.
+    healthy.take_up()
+    dead.take_up()
+    healthy.save(msgspec.structs.replace(healthy.load(), confirmed=200))
+    assert trim(bundle) == 0
 
 
 def test_going_back_where_the_beginning_is_gone_stays_in_the_same_run(

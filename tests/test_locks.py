@@ -15,7 +15,7 @@ import filelock
 import msgspec
 import pytest
 
-from rl_logging import locks
+from rl_logging import leases
 from rl_logging.locks import Lock
 from tests.support import no_locks
 
@@ -90,7 +90,7 @@ def test_the_lease_of_another_machine_is_left_when_it_is_silent(tmp_path: Path, 
     lease.write_text(json.dumps(words))
     assert not Lock(path).acquire()
     touched = lease.stat().st_mtime
-    os.utime(lease, (touched, touched - 2 * locks.SILENCE_S))
+    os.utime(lease, (touched, touched - 2 * leases.SILENCE_S))
     lock = Lock(path)
     assert lock.acquire()
     assert not lock.native
@@ -104,13 +104,13 @@ def test_a_lease_that_cannot_be_read_is_left_alone_for_a_while(tmp_path: Path, w
     lease.write_bytes(b"")
     assert not Lock(tmp_path / "a.lock").acquire()
     touched = lease.stat().st_mtime
-    os.utime(lease, (touched, touched - 2 * locks.HEARTBEAT_S))
+    os.utime(lease, (touched, touched - 2 * leases.HEARTBEAT_S))
     with Lock(tmp_path / "a.lock").wait():
         assert not Lock(tmp_path / "a.lock").acquire()
 
 
 def test_the_heartbeat_touches_the_lease(tmp_path: Path, without_locks: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(locks, "HEARTBEAT_S", 0.01)
+    monkeypatch.setattr(leases, "HEARTBEAT_S", 0.01)
     lock, lease = Lock(tmp_path / "a.lock"), tmp_path / "a.lease"
     assert lock.acquire()
     os.utime(lease, (0, 0))
@@ -120,11 +120,11 @@ def test_the_heartbeat_touches_the_lease(tmp_path: Path, without_locks: None, mo
     lock.release()
 
 
-STALE = locks._Holder(host=socket.gethostname(), boot_id="an earlier boot", pid=1, started=0.0, token="stale")
+STALE = leases._Holder(host=socket.gethostname(), boot_id="an earlier boot", pid=1, started=0.0, token="stale")
 OTHERS = msgspec.structs.replace(STALE, host=f"not {socket.gethostname()}", token="theirs")
 
 
-def write(lease: Path, holder: locks._Holder) -> None:
+def write(lease: Path, holder: leases._Holder) -> None:
     lease.write_bytes(msgspec.json.encode(holder))
 
 
@@ -135,11 +135,11 @@ class Beats:
         self._lease = lease
         self._fail = fail
         self._error = error
-        self._read = locks._read
+        self._read = leases._read
         self._seen = 0
         self._change = threading.Condition()
 
-    def __call__(self, path: Path) -> locks._Holder | None:
+    def __call__(self, path: Path) -> leases._Holder | None:
         if path != self._lease or threading.current_thread().name != "rl_logging-lease":
             return self._read(path)
         with self._change:
@@ -157,7 +157,7 @@ class Beats:
 @pytest.fixture
 def lock(tmp_path: Path, without_locks: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lock]:
     """A lease with a fast heartbeat, not yet held."""
-    monkeypatch.setattr(locks, "HEARTBEAT_S", 0.01)
+    monkeypatch.setattr(leases, "HEARTBEAT_S", 0.01)
     lock = Lock(tmp_path / "a.lock")
     yield lock
     lock.release()
@@ -169,7 +169,7 @@ def test_a_lease_that_cannot_be_read_for_a_while_is_not_lost(
 ) -> None:
     lease = tmp_path / "a.lease"
     beats = Beats(lease, fail=3, error=error)
-    monkeypatch.setattr(locks, "_read", beats)
+    monkeypatch.setattr(leases, "_read", beats)
     assert lock.acquire()
     os.utime(lease, (0, 0))
     beats.wait(6)  # the fourth has touched it
@@ -196,7 +196,7 @@ def test_the_holder_is_told_when_another_has_taken_it_over(
 
 def test_a_lease_that_somebody_deleted_is_put_back(tmp_path: Path, lock: Lock, monkeypatch: pytest.MonkeyPatch) -> None:
     beats = Beats(tmp_path / "a.lease")
-    monkeypatch.setattr(locks, "_read", beats)
+    monkeypatch.setattr(leases, "_read", beats)
     assert lock.acquire()
     (tmp_path / "a.lease").unlink()
     beats.wait(4)
@@ -224,7 +224,7 @@ def test_a_lease_in_doubt_is_not_taken(tmp_path: Path, lock: Lock, monkeypatch: 
         raise OSError(errno.EIO, "Input/output error", str(path))
 
     with monkeypatch.context() as broken:
-        broken.setattr(locks, "_read", fail)
+        broken.setattr(leases, "_read", fail)
         assert not lock.acquire()
     assert json.loads((tmp_path / "a.lease").read_text())["token"] == "stale"
     assert lock.acquire()
@@ -261,16 +261,16 @@ class Interleaving:
 def three_takers(lease: Path, second: int, third: int, patch: pytest.MonkeyPatch) -> int:
     """Has three take a stale lease, two of them in the middle of it; returns how many steps that took in all."""
     write(lease, STALE)
-    leases = [locks._Lease(lease) for _ in range(3)]
-    took: list[locks._Lease] = []
+    takers = [leases.Lease(lease) for _ in range(3)]
+    took: list[leases.Lease] = []
 
     def take(which: int) -> None:
-        if leases[which].take():
-            took.append(leases[which])
+        if takers[which].take():
+            took.append(takers[which])
 
     steps = Interleaving({second: lambda: take(1), third: lambda: take(2)})
     with patch.context() as stepping:
-        stepping.setattr(locks, "_read", steps.wrap(locks._read))
+        stepping.setattr(leases, "_read", steps.wrap(leases._read))
         for name in ("link", "rename", "replace", "unlink"):
             stepping.setattr(os, name, steps.wrap(getattr(os, name)))
         take(0)
@@ -284,7 +284,7 @@ def three_takers(lease: Path, second: int, third: int, patch: pytest.MonkeyPatch
 def test_of_three_who_take_a_stale_lease_one_gets_it(
     tmp_path: Path, without_locks: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(locks, "SETTLING_S", 0.0)
+    monkeypatch.setattr(leases, "SETTLING_S", 0.0)
     lease, most = tmp_path / "a.lease", 0
     alone = three_takers(lease, -1, -1, monkeypatch)
     assert alone > 5

@@ -20,6 +20,8 @@ from rl_logging import ExperimentLogger, SettingsError
 from rl_logging.bundle import Bundle
 from rl_logging.journal import JournalReader
 from rl_logging.records import Artifact, Config, Environment, Image, Labels, Metrics, Model, Record, Video, decode
+from rl_logging.run import JournaledRun
+from rl_logging.run.look_around import LookAround
 from rl_logging.sinks import RejectedError
 from rl_logging.testing.files import FileStore
 from rl_logging.testing.memory import MemoryStore
@@ -474,18 +476,40 @@ def test_an_id_is_taken_whatever_the_name(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_while_finish_waits_tells_what_is_owed(
-    store: MemoryStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    store: MemoryStore, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    wait = JournaledRun._wait_for_delivery
+
+    def waiting(run: JournaledRun, deadline: float) -> None:
+        threading.Thread(target=os.kill, args=(os.getpid(), signal.SIGINT)).start()
+        wait(run, deadline)
+
+    monkeypatch.setattr(JournaledRun, "_wait_for_delivery", waiting)
     caplog.set_level("INFO", "rl_logging")
     store.hold_writes()
     logger = ExperimentLogger(sinks={"memory": store.make}, dir=tmp_path / "runs")
     logger.log_metrics({"a": 1})
     assert store.wait_for(lambda it: it.blocked == 1)
-    threading.Timer(0.2, os.kill, args=(os.getpid(), signal.SIGINT)).start()
     with pytest.raises(KeyboardInterrupt):
         logger.finish(timeout=30)
     assert "still owed" in caplog.records[-1].getMessage()
     store.release_writes()
+
+
+def test_ctrl_c_while_finish_waits_for_the_environment_ends_the_run(
+    logger: ExperimentLogger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(LookAround, "join", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        logger.finish("failed")
+    bundle = Bundle(logger.run_dir)
+    assert decode(JournalReader(bundle.journal).read(100, final=True)[-1]).kind == "end"
+    writer = bundle.writer()
+    assert writer is not None
+    assert writer.released
 
 
 def test_no_verb_raises_whatever_it_is_given(logger: ExperimentLogger, caplog: pytest.LogCaptureFixture) -> None:

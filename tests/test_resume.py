@@ -14,6 +14,7 @@ from rl_logging import ExperimentLogger
 from rl_logging.bundle import Bundle
 from rl_logging.settings.sections import SettingsError
 from tests.support import wandb_file
+from tests.support.mlflow_database import database
 from tests.support.processes import run_script
 from tests.test_cli import cli
 
@@ -45,7 +46,7 @@ def offline(tmp_path: Path, **keywords: Any) -> ExperimentLogger:
     return ExperimentLogger(dir=tmp_path / "runs", delivery="offline", sinks=[], quiet=True, **keywords)
 
 
-def test_a_killed_program_goes_on_twice_in_the_same_runs(tmp_path: Path) -> None:
+def test_a_killed_program_goes_on_twice_in_the_same_runs(tmp_path: Path, mlflow_uri: str) -> None:
     said = []
     for lr, end in ((0.1, "killed"), (0.2, "killed"), (0.3, "finished")):
         done = run_script(TRAIN, tmp_path, [lr, end])
@@ -56,7 +57,7 @@ def test_a_killed_program_goes_on_twice_in_the_same_runs(tmp_path: Path) -> None
     assert cli("sync", run_dir).exit_code == 0, "whoever was killed first may still have been delivering at the end"
     expected = [(step, float(step % 5)) for step in range(15)]
 
-    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    client = MlflowClient(mlflow_uri)
     (run,) = client.search_runs(["0"])
     assert [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, "x")] == expected
     assert run.info.status == "FINISHED"
@@ -73,22 +74,22 @@ def test_a_killed_program_goes_on_twice_in_the_same_runs(tmp_path: Path) -> None
     assert stored.exit_codes[-1] == 0
 
 
-def test_a_run_goes_on_in_the_same_process(tmp_path: Path) -> None:
-    config = {"mlflow": {"tracking_uri": f"sqlite:///{tmp_path}/mlflow.db"}}
+def test_a_run_goes_on_in_the_same_process(tmp_path: Path, mlflow_uri: str) -> None:
+    config = {"mlflow": {"tracking_uri": mlflow_uri}}
     keywords: dict[str, Any] = {"dir": tmp_path / "runs", "quiet": True, "id": "again", "resume": "auto"}
     for part in range(3):
         with ExperimentLogger(config, **keywords) as logger:
             assert logger.resumed is (part > 0)
             logger.log_metrics({"x": float(part)}, step=part)
         assert logger.status()["mlflow"].pending == 0
-    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    client = MlflowClient(mlflow_uri)
     (run,) = client.search_runs(["0"])
     assert [point.value for point in client.get_metric_history(run.info.run_id, "x")] == [0.0, 1.0, 2.0]
     assert run.info.status == "FINISHED"
 
 
-def test_an_end_that_is_not_delivered_yet_ends_nothing_once_the_run_goes_on(tmp_path: Path) -> None:
-    config = {"mlflow": {"tracking_uri": f"sqlite:///{tmp_path}/mlflow.db"}}
+def test_an_end_that_is_not_delivered_yet_ends_nothing_once_the_run_goes_on(tmp_path: Path, mlflow_uri: str) -> None:
+    config = {"mlflow": {"tracking_uri": mlflow_uri}}
     keywords: dict[str, Any] = {"dir": tmp_path / "runs", "quiet": True, "id": "late", "resume": "auto"}
     with ExperimentLogger(config, delivery="offline", **keywords) as first:
         first.log_metrics({"x": 0.0}, step=0)
@@ -97,7 +98,7 @@ def test_an_end_that_is_not_delivered_yet_ends_nothing_once_the_run_goes_on(tmp_
         assert second.status()["mlflow"].phase == "delivering"
         second.log_metrics({"x": 1.0}, step=1)
         second.finish("failed")
-    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    client = MlflowClient(mlflow_uri)
     (run,) = client.search_runs(["0"])
     assert run.info.status == "FAILED"
     assert [point.value for point in client.get_metric_history(run.info.run_id, "x")] == [0.0, 1.0]
@@ -167,8 +168,8 @@ class Model:
         Path(path).write_text("weights")
 
 
-def test_a_run_goes_on_while_its_first_part_is_still_being_delivered(tmp_path: Path) -> None:
-    config = {"mlflow": {"tracking_uri": f"sqlite:///{tmp_path}/mlflow.db"}}
+def test_a_run_goes_on_while_its_first_part_is_still_being_delivered(tmp_path: Path, mlflow_uri: str) -> None:
+    config = {"mlflow": {"tracking_uri": mlflow_uri}}
     keywords: dict[str, Any] = {"dir": tmp_path / "runs", "quiet": True, "id": "quick", "resume": "auto"}
     for part in range(3):
         logger = ExperimentLogger(config, **keywords)
@@ -177,14 +178,14 @@ def test_a_run_goes_on_while_its_first_part_is_still_being_delivered(tmp_path: P
             logger.finish(timeout=0)
     assert logger.flush(60)
     logger.finish()
-    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    client = MlflowClient(mlflow_uri)
     (run,) = client.search_runs(["0"])
     assert [point.value for point in client.get_metric_history(run.info.run_id, "x")] == [0.0, 1.0, 2.0]
     assert run.info.status == "FINISHED"
 
 
 def test_another_destination_of_the_same_sink_is_one_more(tmp_path: Path) -> None:
-    uris = [f"sqlite:///{tmp_path}/{name}.db" for name in ("first", "second")]
+    uris = [database(tmp_path / f"{name}.db") for name in ("first", "second")]
     keywords: dict[str, Any] = {"dir": tmp_path / "runs", "quiet": True, "id": "job", "resume": "auto"}
     with ExperimentLogger({"mlflow": {"tracking_uri": uris[0]}}, delivery="offline", **keywords) as logger:
         saved = logger.save_model(Model(), name="policy")
@@ -200,10 +201,10 @@ def test_another_destination_of_the_same_sink_is_one_more(tmp_path: Path) -> Non
 
 def test_a_destination_added_beside_a_live_run_disturbs_nothing(tmp_path: Path) -> None:
     with ExperimentLogger(
-        {"mlflow": {"tracking_uri": f"sqlite:///{tmp_path}/own.db"}}, dir=tmp_path / "runs", quiet=True
+        {"mlflow": {"tracking_uri": database(tmp_path / "own.db")}}, dir=tmp_path / "runs", quiet=True
     ) as logger:
         logger.log_metrics({"x": 1.0}, step=1)
-        other = ("--to", "mlflow", "--tracking-uri", f"sqlite:///{tmp_path}/other.db")
+        other = ("--to", "mlflow", "--tracking-uri", database(tmp_path / "other.db"))
         assert cli("sync", *other, logger.run_dir).exit_code in (0, 1)
         assert logger.flush(60)
         assert list(logger.status()) == ["mlflow"]

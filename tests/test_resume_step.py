@@ -87,7 +87,7 @@ def steps_of(store: MemoryStore, run_id: str) -> list[int | None]:
     return [record.step for record in store.runs[run_id].records.values()]
 
 
-def test_a_killed_program_that_goes_back_to_its_checkpoint_is_not_there_twice(tmp_path: Path) -> None:
+def test_a_killed_program_that_goes_back_to_its_checkpoint_is_not_there_twice(tmp_path: Path, mlflow_uri: str) -> None:
     said = []
     for part, (steps, end) in enumerate(((6, "killed"), (3, "finished"))):
         done = run_script(TRAIN, tmp_path, [part, steps, end], timeout_s=120)
@@ -98,7 +98,7 @@ def test_a_killed_program_that_goes_back_to_its_checkpoint_is_not_there_twice(tm
     assert cli("sync", run_dir).exit_code == 0
     expected = FIRST + [(step, 1 + step / 100) for step in (4, 5, 6)]
 
-    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    client = MlflowClient(mlflow_uri)
     old, new = client.search_runs(["0"], order_by=["attributes.end_time ASC"])
     assert [(point.step, point.value) for point in client.get_metric_history(new.info.run_id, "x")] == expected
     assert [point.step for point in client.get_metric_history(old.info.run_id, "x")] == [0, 1, 2, 3, 4, 5]
@@ -221,8 +221,38 @@ def test_a_lost_state_does_not_lead_into_the_run_that_is_superseded(tmp_path: Pa
     assert {key: steps_of(store, key) for key in store.runs} == {run_id: [1, 2, 3], f"{run_id}--2": [1, 2, 3]}
 
 
-def test_a_run_that_goes_back_stays_out_of_one_that_a_user_called_so(tmp_path: Path) -> None:
-    config = {"mlflow": {"tracking_uri": f"sqlite:///{tmp_path}/mlflow.db"}}
+@pytest.mark.parametrize("earlier", [False, True])
+def test_a_state_lost_before_its_branch_began_does_not_lead_there_either(tmp_path: Path, earlier: bool) -> None:
+    bundle, store = memory_bundle(tmp_path, [1, 2, 3])
+    deliver(bundle)
+    (entry,) = destinations(bundle)
+    file = DestinationFile(bundle, entry)
+    if earlier:  # what an earlier branch had is damaged too
+        file.save_earlier(file.load())
+        next(bundle.sinks.glob("superseded/*.json")).write_text("{")
+        file.path.unlink()
+    else:
+        file.path.write_text("{")
+        assert file.load().remote is None, "whoever looks first puts it aside"
+    add_rewind(bundle, Rewind(before_seq=3, step=1, time=0.0))
+    log(bundle, [2])
+    deliver(bundle)
+    add_rewind(bundle, Rewind(before_seq=4, step=1, time=0.0))
+    log(bundle, [2, 3])
+    deliver(bundle)
+    run_id = bundle.manifest.id
+    assert {key: steps_of(store, key) for key in store.runs} == {
+        run_id: [1, 2, 3],
+        f"{run_id}--2": [1, 2],
+        f"{run_id}--3": [1, 2, 3],
+    }
+    told = [store.runs[f"{run_id}--{number}"].context.supersedes for number in (2, 3)]
+    assert [None if it is None else it.get("id") for it in told] == [None, f"{run_id}--2"]
+    assert told[0] is not None
+
+
+def test_a_run_that_goes_back_stays_out_of_one_that_a_user_called_so(tmp_path: Path, mlflow_uri: str) -> None:
+    config = {"mlflow": {"tracking_uri": mlflow_uri}}
     keywords: dict[str, Any] = {"dir": tmp_path / "runs", "delivery": "thread", "quiet": True}
     for run_id, back in (("job-2", None), ("job", None), ("job", 0)):
         with ExperimentLogger(config, id=run_id, name=run_id, resume="auto", resume_step=back, **keywords) as logger:

@@ -31,6 +31,7 @@ from rl_logging.retrieval import (
 )
 from rl_logging.retrieval.best import _nearest_after
 from rl_logging.stores import CheckpointInfo, RunInfo, numbers
+from tests.support.mlflow_database import database
 
 METRIC = "episode_reward_max"
 TRIALS = {
@@ -51,6 +52,7 @@ SAVED = (100, 250, 1000)
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with an older experiment and a sweep, in run directories and in MLflow."""
     folder = tmp_path_factory.mktemp("sweep")
+    database(folder / "mlflow.db")
     train(folder, "old", "earlier", "finished", {100: 1000.0}, delivery="thread")
     with logger(folder, "sweep", "the sweep", {}, delivery="thread") as parent:
         assert parent.flush(60)
@@ -222,7 +224,7 @@ def test_mlflow_tells_a_checkpoint_that_changed_in_the_store(folder: Path, tmp_p
 
 
 def test_a_run_of_another_loggers_is_ranked_and_its_files_are_told(tmp_path: Path) -> None:
-    client = MlflowClient(f"sqlite:///{tmp_path / 'other.db'}")
+    client = MlflowClient(database(tmp_path / "other.db"))
     experiment = client.create_experiment("theirs", artifact_location=(tmp_path / "artifacts").as_uri())
     run = client.create_run(experiment, run_name="theirs").info.run_id
     client.log_metric(run, METRIC, 3.0, step=1)

@@ -76,11 +76,9 @@ def test_the_run_is_delivered_and_killed_and_the_process_dies_of_sigterm(tmp_pat
 
 def test_what_is_being_named_and_written_comes_first(tmp_path: Path) -> None:
     script = """
-from rl_logging.adapters.stable_baselines3.backlog import Backlog
 from rl_logging.extraction.names import NameTable
 
 pipeline = logger.pipeline(NameTable({}))
-backlog = Backlog(pipeline, lambda key: (key,))
 log = pipeline._log
 
 def interrupted(values, step):
@@ -91,9 +89,8 @@ def interrupted(values, step):
 pipeline._log = interrupted
 print("ready", flush=True)
 for step in range(10):
-    backlog.record("loss", step / 2)
-    backlog.emit(step, {})
-backlog.settle()
+    pipeline.record("loss", step / 2)
+    pipeline.emit(step)
 signal.pause()
 """
     with training(tmp_path, script) as process:

@@ -14,6 +14,7 @@ from rl_logging import ExperimentLogger
 from rl_logging.bundle import Bundle
 from rl_logging.bundle.destination import destinations
 from tests.support import wandb_file
+from tests.support.mlflow_database import database
 from tests.support.processes import start_script, with_root_on_path
 from tests.test_cli import POINTS, cli, make_run, rows, stored_points
 
@@ -53,17 +54,18 @@ def points(uri: str, name: str) -> list[list[tuple[int, float]]]:
 
 
 def test_many_runs_at_once(tmp_path: Path) -> None:
+    uri = database(tmp_path / "many.db")
     for number in range(5):
-        make_run(tmp_path, f"run {number}", mlflow={"tracking_uri": sqlite(tmp_path / "many.db")})
+        make_run(tmp_path, f"run {number}", mlflow={"tracking_uri": uri})
     done = cli("sync", "--jobs", 3, tmp_path / "runs")
     assert done.exit_code == 0, done.output
-    assert points(sqlite(tmp_path / "many.db"), "x") == [POINTS] * 5
+    assert points(uri, "x") == [POINTS] * 5
     assert done.stdout.count("23 delivered") == 5
 
 
 def test_to_a_store_the_run_was_not_configured_for(tmp_path: Path) -> None:
     run_dir = make_run(tmp_path, wandb={"mode": "offline", "dir": str(tmp_path)})
-    other = sqlite(tmp_path / "other.db")
+    other = database(tmp_path / "other.db")
     to_other = ("sync", "--to", "mlflow", "--tracking-uri", other, "--experiment", "elsewhere")
     planned = cli(*to_other, "--dry-run", run_dir)
     assert planned.exit_code == 1
@@ -107,16 +109,17 @@ def test_wrong_options(tmp_path: Path, arguments: tuple[str, ...], error: str) -
 
 
 def test_a_moved_run_whose_first_place_is_gone(tmp_path: Path) -> None:
-    run_dir = make_run(tmp_path, mlflow={"tracking_uri": sqlite(tmp_path / "moved.db")})
+    uri = database(tmp_path / "moved.db")
+    run_dir = make_run(tmp_path, mlflow={"tracking_uri": uri})
     moved = tmp_path / "elsewhere" / "deep"
     moved.parent.mkdir()
     shutil.move(run_dir, moved)
     assert cli("sync", moved).exit_code == 0
-    assert stored_points(sqlite(tmp_path / "moved.db")) == POINTS
+    assert stored_points(uri) == POINTS
 
 
 def test_a_live_run_is_followed_to_its_end(tmp_path: Path) -> None:
-    uri = sqlite(tmp_path / "followed.db")
+    uri = database(tmp_path / "followed.db")
     training = start_script(FOLLOWED, tmp_path, [uri])
     assert training.stdout is not None
     run_dir = Path(training.stdout.readline().strip())
@@ -145,7 +148,8 @@ def test_a_live_run_is_followed_to_its_end(tmp_path: Path) -> None:
 
 
 def test_what_the_runs_own_process_delivers_is_left_to_it(tmp_path: Path) -> None:
-    config = {"mlflow": {"tracking_uri": sqlite(tmp_path / "live.db")}}
+    uri = database(tmp_path / "live.db")
+    config = {"mlflow": {"tracking_uri": uri}}
     with ExperimentLogger(config, dir=tmp_path / "runs", delivery="thread", quiet=True) as logger:
         logger.log_metrics({"x": 1.0}, step=1)
         assert logger.flush(60)
@@ -153,7 +157,7 @@ def test_what_the_runs_own_process_delivers_is_left_to_it(tmp_path: Path) -> Non
         done = cli("sync", logger.run_dir)
         assert done.exit_code in (0, 1), done.output
     assert cli("sync", logger.run_dir).exit_code == 0
-    assert points(sqlite(tmp_path / "live.db"), "x") == [[(1, 1.0), (2, 2.0)]]
+    assert points(uri, "x") == [[(1, 1.0), (2, 2.0)]]
 
 
 def test_a_module_that_a_run_names_is_imported_only_when_trusted(

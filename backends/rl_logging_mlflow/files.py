@@ -27,6 +27,7 @@ THUMBNAIL_PIXELS = 256
 
 _NEW_IMAGE_NAMES = (3, 11)
 _IMAGES_TAG = "mlflow.loggedImages"
+_NAMES = ("names.json", "names")
 _NAMESPACE = uuid.UUID("5b1c9a2e-6c58-5d0b-9d0e-0f6d6c0f3a11")
 _FACT_TAGS = {
     "source": "mlflow.source.name",
@@ -126,11 +127,12 @@ class FilesWriter:
     def artifact(self, record: Artifact) -> None:
         """Sends ``artifacts/<name>[/step_<n>]/<file>``, or a folder's files there; its type and metadata as a tag.
 
-        What lies at the root of the run directory, where only the run's own files are, is sent to the root here too;
-        the newest state of such a file takes an older one's place.
+        What lies at the root of the run directory, where only the run's own files are, and ``names.json`` are sent to
+        the root here; the newest state of such a file takes an older one's place.
         """
         path = self._inside(record.path)
-        target = record.path if "/" not in record.path and path.is_file() else self._artifact_target(record, path)
+        is_the_runs = "/" not in record.path or (record.name, record.type) == _NAMES
+        target = path.name if is_the_runs and path.is_file() else self._artifact_target(record, path)
         self._artifacts.put(path, target)
         about = {"path": target, "type": record.type, **({"metadata": record.metadata} if record.metadata else {})}
         text = json.dumps(about, ensure_ascii=False, default=str)

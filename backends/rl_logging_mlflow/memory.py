@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
 from pathlib import Path
 from typing import Any
 
 import msgspec
+
+from rl_logging.sinks import Ledger
+from rl_logging_mlflow import kept_file
 
 
 class Kept(msgspec.Struct, kw_only=True):
@@ -38,24 +39,16 @@ class Memory:
     Args:
         folder: ``sinks`` of the run directory.
         run_id: The MLflow run.
+        ledger: Is told where the file is damaged.
     """
 
-    def __init__(self, folder: Path, run_id: str) -> None:
+    def __init__(self, folder: Path, run_id: str, ledger: Ledger) -> None:
         self._path = folder / "mlflow" / f"{run_id}.json"
-        self.kept = Kept()
-        if self._path.exists():
-            self.kept = msgspec.convert(json.loads(self._path.read_text(encoding="utf-8")), Kept)
+        self.kept = kept_file.load(self._path, Kept, ledger) or Kept()
 
     def save(self) -> None:
         """Replaces the file; a crash leaves the old or the new one."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = self._path.with_suffix(".new")
-        with fresh.open("w", encoding="utf-8") as file:
-            # The standard library's JSON keeps the NaN that a configuration may hold.
-            json.dump(msgspec.to_builtins(self.kept), file)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(self._path)
+        kept_file.save(self._path, self.kept)
 
     def claim(self, stem: str, suffix: str, seq: int) -> str:
         """Returns the artifact path for record `seq`: ``stem + suffix``, with the `seq` between if another has it."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from rl_logging.sinks import RejectedError, SinkContext
 from rl_logging_mlflow import tables, uris
+from rl_logging_mlflow.creation import Creation
 from rl_logging_mlflow.family import MLFLOW_PARENT_TAG, PARENT_TAG, RUN_TAG, adopted_tag, find, find_parent
 from rl_logging_mlflow.names import clean_key
 from rl_logging_mlflow.options import Options, tags_of
@@ -25,12 +26,13 @@ _RESERVED = ("mlflow.", "rl_logging.")
 _ENDED = frozenset({"FINISHED", "FAILED", "KILLED"})
 
 
-def open_run(context: SinkContext, options: Options, known_id: str | None) -> RemoteRun:
+def open_run(context: SinkContext, options: Options, creation: Creation, known_id: str | None) -> RemoteRun:
     """Returns the run to log to: the one known from an earlier life, the one to adopt, or a new one.
 
     Args:
         context: The run.
         options: Where to.
+        creation: Creates it.
         known_id: The run's id in MLflow, where an earlier life has created it.
 
     Raises:
@@ -47,9 +49,9 @@ def open_run(context: SinkContext, options: Options, known_id: str | None) -> Re
                 home, parent = _home(client, context, options)
                 # Created before it could be noted: the answer, or the process, was lost.
                 found = find(client, home, RUN_TAG, context.run_id)
-                run_id = str(found[0].info.run_id) if found else None
+                run_id = creation.pick([str(run.info.run_id) for run in found]) if found else None
             if run_id is None:
-                run = _create(client, context, options, home[0], parent)
+                run = _create(client, context, options, creation, home[0], parent)
             else:
                 run = _reopen(client, uri, run_id, go_on=context.live and not adopted)
             remote = RemoteRun(client, uri, run)
@@ -59,6 +61,7 @@ def open_run(context: SinkContext, options: Options, known_id: str | None) -> Re
                     missing[clean_key(adopted_tag(context.run_id))] = "true"
                 remote.set_tags(missing | options.tags)
             link(remote, context)
+            creation.delete_late_ones(remote)
             return remote
     except RefusedError as error:
         if error.status in NO_ACCESS:
@@ -141,13 +144,16 @@ def _home(client: Any, context: SinkContext, options: Options) -> tuple[list[str
     return ([home] if home == own else [home, own]), parent
 
 
-def _create(client: Any, context: SinkContext, options: Options, experiment_id: str, parent: Any) -> Any:
+def _create(
+    client: Any, context: SinkContext, options: Options, creation: Creation, experiment_id: str, parent: Any
+) -> Any:
     if options.parent_run_id is not None and str(parent.info.experiment_id) != experiment_id:
         context.ledger.warn(
             f"MLflow nests runs within one experiment only: parent_run_id {options.parent_run_id} is in experiment "
             f"{parent.info.experiment_id}, this run in {experiment_id}, so it is shown beside its parent"
         )
-    return client.create_run(
+    return creation.create(
+        client,
         experiment_id,
         start_time=int(context.created * 1000),
         tags=_tags(context, options, parent) | options.tags,

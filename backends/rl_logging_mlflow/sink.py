@@ -11,6 +11,7 @@ from rl_logging.records import Artifact, Config, Environment, Image, Labels, Met
 from rl_logging.sinks import RejectedError, SinkContext
 from rl_logging_mlflow import uris
 from rl_logging_mlflow.artifacts import Artifacts
+from rl_logging_mlflow.creation import Creation
 from rl_logging_mlflow.family import Family
 from rl_logging_mlflow.files import FilesWriter
 from rl_logging_mlflow.labels import write_labels
@@ -58,10 +59,11 @@ class MlflowSink:
         """
         context, options = self._context, self._options
         known_id = str(state["id"]) if state is not None and "id" in state else None
-        remote = open_run(context, options, known_id)
+        self._creation = Creation(context, options)
+        remote = open_run(context, options, self._creation, known_id)
         self._family = Family(remote, context)
         self._join_family(known_id)
-        memory = Memory(context.run_dir / "sinks", remote.id)
+        memory = Memory(context.run_dir / "sinks", remote.id, context.ledger)
         artifacts = Artifacts(remote, context.ledger)
         self._metrics = MetricsWriter(remote, memory, context.ledger)
         self._config = ConfigWriter(remote, artifacts, memory, context.ledger)
@@ -130,6 +132,7 @@ class MlflowSink:
             return
         if status is not None and not self._adopted:
             self._family.look(now=True)
+            self._creation.delete_late_ones(remote)
             try:
                 with asking(remote.uri):
                     remote.client.set_terminated(remote.id, status=status.upper(), end_time=self._end_ms(remote))

@@ -43,8 +43,8 @@ def ensure(uri: str, path: Path, artifact_root: Path) -> None:
                 _put(made, path)
             finally:
                 made.unlink(missing_ok=True)
-        else:
-            store(uri, root).engine.dispose()
+        # Also after that: MLflow keeps connections to a file that was there before, and somebody has deleted since.
+        store(uri, root).engine.dispose()
 
 
 def _put(made: Path, path: Path) -> None:

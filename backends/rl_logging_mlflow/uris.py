@@ -6,7 +6,6 @@ import re
 import shlex
 from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
-from urllib.request import pathname2url, url2pathname
 
 _SQLITE = re.compile(r"^(sqlite(?:\+\w+)?:///)([^?]*)(\?.*)?$", re.IGNORECASE)
 _SCHEME = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.\-]+:")
@@ -61,6 +60,8 @@ def sqlite_path(uri: str) -> Path | None:
 
 def file_uri(path: Path) -> str:
     """Returns the ``file:`` URI of an absolute path, a folder that need not exist yet."""
+    from urllib.request import pathname2url  # half of HTTP comes with it, which a training does without
+
     return "file://" + pathname2url(str(path))
 
 
@@ -69,6 +70,8 @@ def _file_path(uri: str) -> Path:
         return Path(uri)
     parts = urlsplit(uri)
     # "file://relative/path" is no legal URI, but people write it, and MLflow itself reads "relative" as a host.
+    from urllib.request import url2pathname
+
     return Path(url2pathname(unquote(parts.netloc + parts.path)))
 
 

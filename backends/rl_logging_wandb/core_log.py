@@ -15,6 +15,10 @@ _NOT_FOR_GOOD: Final = (401, 408, 409, 423, 425, 429)
 """A key can be renewed, and the others say themselves that it is a matter of time."""
 
 
+READ_BYTES: Final = 1 << 20
+"""How much of the log is read at once."""
+
+
 class Failure(msgspec.Struct, frozen=True):
     """An upload that was given up.
 
@@ -67,14 +71,18 @@ class CoreLog:
         try:
             with self._path.open("rb") as log:
                 log.seek(self._offset)
-                data = log.read()
+                while data := log.read(READ_BYTES):
+                    whole, end, _ = data.rpartition(b"\n")
+                    if not end and len(data) < READ_BYTES:
+                        return  # the line is still being written
+                    # A line that is longer than what is read at once tells of no upload, and is passed over.
+                    self._offset += len(whole) + 1 if end else len(data)
+                    log.seek(self._offset)
+                    for line in whole.splitlines():
+                        if b'"ERROR"' in line and b"UploadTask{" in line:
+                            self._note(line)
         except OSError:
             return
-        whole, _, _ = data.rpartition(b"\n")
-        self._offset += len(whole) + 1 if whole else 0
-        for line in whole.splitlines():
-            if b'"ERROR"' in line and b"UploadTask{" in line:
-                self._note(line)
 
     def _note(self, line: bytes) -> None:
         try:

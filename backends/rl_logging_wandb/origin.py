@@ -80,4 +80,5 @@ def _ask(run: wandb.Run, run_id: str) -> Any:
 
 
 def _earlier_id(context: SinkContext) -> str | None:
-    return None if context.supersedes is None else str(context.supersedes.get("id"))
+    earlier = (context.supersedes or {}).get("id")
+    return None if earlier is None else str(earlier)

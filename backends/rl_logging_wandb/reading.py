@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 import wandb
 
+from rl_logging.kept import MOST_BYTES, read_kept
 from rl_logging.stores import (
     CheckpointInfo,
     Experiment,
@@ -152,11 +153,7 @@ class WandbStore:
         )
 
     def _checkpoint(self, run: RunInfo, artifact: Any) -> CheckpointInfo:
-        told: dict[str, Any] = {}
-        if RECORD_FILE in artifact.manifest.entries:
-            with tempfile.TemporaryDirectory(prefix="rl_logging-") as scratch:
-                file = Path(artifact.get_entry(RECORD_FILE).download(root=scratch, skip_cache=True))
-                told = json.loads(file.read_text(encoding="utf-8"))
+        told = _told(artifact)
         path = artifact.name
         self._artifacts[run.id, path] = artifact
         metadata = dict(told.get("metadata") or artifact.metadata or {})
@@ -169,6 +166,20 @@ class WandbStore:
             metadata=metadata,
             size=int(artifact.size),
         )
+
+
+def _told(artifact: Any) -> dict[str, Any]:
+    """Returns what was noted of a model when it was saved; nothing where a file of that name is not ours."""
+    entry = artifact.manifest.entries.get(RECORD_FILE)
+    if entry is None or (entry.size or 0) > MOST_BYTES:
+        return {}
+    with tempfile.TemporaryDirectory(prefix="rl_logging-") as scratch:
+        data = read_kept(Path(artifact.get_entry(RECORD_FILE).download(root=scratch, skip_cache=True)))
+    try:
+        told = json.loads(data)
+    except ValueError:
+        return {}
+    return told if isinstance(told, dict) else {}
 
 
 def _fetch(artifact: Any, folder: Path) -> None:

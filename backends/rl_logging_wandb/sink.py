@@ -8,7 +8,6 @@ import subprocess
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -16,9 +15,10 @@ import wandb
 
 from rl_logging.records import Record, RunStatus
 from rl_logging.sinks import RejectedError, SinkContext, TransientError
-from rl_logging_wandb import moving, opening, origin, rows, sdk, service, values
-from rl_logging_wandb.core_log import CoreLog
-from rl_logging_wandb.stores import Check, OfflineStore, OnlineStore, without_internals
+from rl_logging_wandb import opening, origin, remote_run, rows, sdk, service, values
+from rl_logging_wandb.offline_store import OfflineStore
+from rl_logging_wandb.online_store import OnlineStore
+from rl_logging_wandb.stores import Check
 from rl_logging_wandb.uploads import RefusedError
 from rl_logging_wandb.writer import RunWriter, kinds
 
@@ -53,7 +53,6 @@ class WandbSink:
         self._context = context
         self._options = options
         self._temporary: list[str] = []
-        self._offline = options["mode"] == "offline"
         self._state: dict[str, Any] = {}
         self._run: wandb.Run | None = None
         self._core: subprocess.Popen[bytes] | None = None
@@ -78,8 +77,8 @@ class WandbSink:
         service.acquire(run_id)
         try:
             service.wait_for_the_end_of((state or {}).get("core"))
-            opened = self._open_offline(run_id, state) if self._offline else self._open_online(run_id, state)
-            run = self._need_run()
+            self._run, self._store, opened = self._open(run_id, state)
+            run = self._run
             # Hidden: it is the charts' axis, not one of them. Named first, "*" does not fall upon it.
             run.define_metric(values.STEP_METRIC, hidden=True)
             run.define_metric("*", step_metric=values.STEP_METRIC)
@@ -170,75 +169,13 @@ class WandbSink:
         for folder in self._temporary:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _open_offline(self, run_id: str, state: Mapping[str, Any] | None) -> dict[str, Any]:
-        found = opening.run_directories(self._options, run_id, offline=True)
-        if state is None:
-            # What has no note of ours is an earlier run of the same id in the same folder. Ours goes on above its rows.
-            own = [path for path in found if self._noted_base([path]) is not None]
-            foreign = [path for path in found if path not in own]
-        else:
-            foreign = [Path(path) for path in state.get("foreign", ())]
-            own = [path for path in found if path not in foreign]
-        earlier = OfflineStore(foreign)
-        earlier.refresh()
-        store = OfflineStore(own)
-        store.refresh()
-        continued = bool(own)
-        base = state["base"] if state is not None else self._noted_base(own)
-        self._run = opening.init_run(
-            self._context,
-            self._options,
-            run_id,
-            tags=store.tags if continued else None,
-            notes=store.notes if continued else None,
-        )
-        directory = Path(self._run.dir).parent
-        if continued:
-            # Each directory is synced as a whole run: without this the last one's config and summary would replace
-            # the earlier ones'.
-            self._run.config.update(without_internals(store.config), allow_val_change=True)
-            self._run.summary.update(without_internals(store.summary))
-        moving.leave_note(directory, self._context)
-        store.go_on_in(directory)
-        self._store = store
-        return {
-            "id": run_id,
-            "url": str(directory),
-            "base": int(base) if base is not None else max(earlier.last_step, 0),
-            "fragments": [str(path) for path in [*own, directory]],
-            "foreign": [str(path) for path in foreign],
-        }
-
-    def _open_online(self, run_id: str, state: Mapping[str, Any] | None) -> dict[str, Any]:
+    def _open(self, run_id: str, state: Mapping[str, Any] | None) -> remote_run.RemoteRun:
+        if self._options["mode"] == "offline":
+            return remote_run.open_offline(self._context, self._options, run_id, state)
         options = opening.with_locks(self._options)
         if options is not self._options:
             self._temporary.append(str(options["dir"]))
-        self._run = run = opening.init_run(self._context, options, run_id)
-        path = f"{run.entity}/{run.project}/{run.id}"
-        last_step = int(run.starting_step) - 1
-        core_log = CoreLog(sdk.core_log(run))
-        self._store = OnlineStore(path, run.settings.base_url, last_step, core_log, self._context.ledger.warn)
-        self._store.config = without_internals(dict(run.config))
-        origin.link(run, self._context)
-        base = None if state is None else state["base"]
-        if state is None and last_step >= 0:
-            try:
-                base = origin.noted_base(origin.stored_config(run), self._context)
-            except TransientError:
-                sdk.let_go(run, self._context.ledger.warn)
-                self._run = None
-                raise
-        return {
-            "id": run_id,
-            "url": run.url,
-            "path": path,
-            "base": int(base) if base is not None else max(last_step, 0),
-        }
-
-    def _noted_base(self, directories: Sequence[Path]) -> int | None:
-        store = OfflineStore(directories)
-        store.refresh()
-        return origin.noted_base(store.config, self._context)
+        return remote_run.open_online(self._context, options, run_id, state)
 
     def _need_run(self) -> wandb.Run:
         if self._run is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import configparser
 import netrc
 import re
 import shlex
@@ -133,10 +132,15 @@ def _expanded(path: str, environ: Mapping[str, str]) -> Path:
 
 def _settings_files(directory: Path, environ: Mapping[str, str]) -> dict[str, str]:
     folder = _expanded(environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb", environ)
+    found = [file for file in (folder / "settings", directory / "wandb" / "settings") if file.is_file()]
+    if not found:
+        return {}
+    import configparser  # few have such a file
+
     # The local file comes last and wins. A percent sign in it is no interpolation.
     parser = configparser.ConfigParser(interpolation=None)
     try:
-        parser.read([folder / "settings", directory / "wandb" / "settings"], encoding="utf-8")
+        parser.read(found, encoding="utf-8")
     except (configparser.Error, UnicodeDecodeError):
         # W&B itself reports a broken file when it reads it, and goes on without.
         return {}

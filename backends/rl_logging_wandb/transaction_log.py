@@ -22,6 +22,9 @@ BLOCK_BYTES: Final = 32 * 1024
 READ_BYTES: Final = 4 << 20
 """How much is read at once: the log of a long run is larger than memory should be."""
 
+MOST_BYTES: Final = 256 << 20
+"""What claims to be a larger record is none: ours have up to 16 MiB before they become W&B's JSON."""
+
 CHUNK_HEADER: Final = struct.Struct("<IHB")
 _FULL, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
 
@@ -50,6 +53,9 @@ class TransactionLog:
             if len(data) < size:
                 return
             size = READ_BYTES if self._offset > before else 2 * size
+            if size > MOST_BYTES:
+                self._broken = True
+                _log.warning("%s is unreadable from byte %d on: a record has no end", self.path, before)
 
     def _records(self, data: bytes) -> Iterator[WandbRecord]:
         """Yields the whole records in `data`, which lies where the last one ended."""

@@ -10,6 +10,8 @@ import sys
 import threading
 from typing import Any, Final
 
+from rl_logging.extraction.device_slot import added
+
 _NAME: Final = "clip_grad_norm_"
 _KEPT_MOST: Final = 256
 _ADDED_FEWEST: Final = 4
@@ -65,14 +67,16 @@ class GradientNorms:
         """Listens again, to the calling thread."""
         self._thread = threading.get_ident()
 
-    def drain(self) -> float | None:
-        """Returns the mean of the norms since the last call, or None for none; waits for their device."""
+    def drain(self) -> Any:
+        """Returns the mean of the norms since the last call, or None for none; one on a CUDA device stays there."""
+        if not (self._norms or self._sums):
+            return None
         if len(self._norms) > _ADDED_FEWEST:
             self._add_up()
         norms, self._norms = self._norms, []
         sums, self._sums = [*self._sums, *((norm, 1) for norm in norms)], []
         count = sum(number for _, number in sums)
-        return sum(float(total) for total, _ in sums) / count if count else None
+        return added([total for total, _ in sums]) / count
 
     def hear(self, norm: Any, thread: int) -> None:
         """Takes a norm that was computed in `thread`."""

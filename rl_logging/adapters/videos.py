@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, Final
 
-from rl_logging.videos.folder import VideoFolder
+from rl_logging.adapters.autoreset import resets_in_a_step
+from rl_logging.adapters.video_hooks import ClosingHook
 from rl_logging.videos.watch import VideoWatch
 
 CLOSING: Final = ("stop_recording", "_stop_recording", "close_video_recorder")
@@ -34,8 +35,9 @@ def watch_env(logger: Any, env: Any, *, prefix: str = "") -> None:
         prefix: What stands before the videos' names, such as ``eval/``.
     """
     try:
+        resets_at_once = any(resets_in_a_step(wrapper) is False for wrapper in _chain(env))
         for recorder in recorders(env):
-            _watch(logger, recorder, prefix)
+            _watch(logger, recorder, prefix, resets_at_once=resets_at_once)
         for folder in _folders_of_workers(logger, env):
             VideoWatch.of(logger).add(folder, poll=True, prefix=prefix)
     except Exception as error:
@@ -53,72 +55,7 @@ def recorders(env: Any) -> Iterator[Any]:
             yield wrapper
 
 
-class ClosingHook:
-    """Stands in for the method by which a recorder ends a recording, and has the folder looked at after it.
-
-    A copy of the recorder (by pickle or deepcopy, as for another process) has the plain method in its place.
-
-    Args:
-        recorder: The recorder.
-        method: That method's name.
-        watch: The logger's watch.
-        folder: The recorder's folder.
-    """
-
-    def __init__(self, recorder: Any, method: str, watch: VideoWatch, folder: VideoFolder) -> None:
-        self.watch = watch
-        self._recorder = recorder
-        self._method = method
-        self.folder = folder
-        self._own = vars(recorder).get(method)
-        self._inner = getattr(recorder, method)
-        setattr(recorder, method, self)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Ends the recording."""
-        if not self.watch.active:
-            return self._inner(*args, **kwargs)
-        before = self._listing()
-        result = self._inner(*args, **kwargs)
-        if before is not None:
-            self.watch.look(self.folder, before)
-        return result
-
-    @property
-    def recording(self) -> bool:
-        """Whether a recording has begun and not ended."""
-        return bool(getattr(self._recorder, "recording", False))
-
-    @property
-    def below(self) -> ClosingHook | None:
-        """The hook of another logger below this one."""
-        return self._own if isinstance(self._own, ClosingHook) else None
-
-    def remove(self) -> None:
-        """Puts back what was there; where somebody has since put theirs over this one, it only becomes transparent."""
-        if vars(self._recorder).get(self._method) is not self:
-            return
-        if self._own is None:
-            delattr(self._recorder, self._method)
-        else:
-            setattr(self._recorder, self._method, self._own)
-
-    def _listing(self) -> Mapping[str, Any] | None:
-        try:
-            return self.folder.listing()
-        except OSError:  # the look at the end of the run tells what is wrong
-            return None
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Copies as the plain method, bound to the copied recorder."""
-        return _plain, (self._recorder, self._method)
-
-
-def _plain(recorder: Any, method: str) -> Any:
-    return getattr(type(recorder), method).__get__(recorder)
-
-
-def _watch(logger: Any, recorder: Any, prefix: str) -> None:
+def _watch(logger: Any, recorder: Any, prefix: str, *, resets_at_once: bool) -> None:
     watch = VideoWatch.of(logger)
     method = _closing(recorder)
     assert method is not None
@@ -127,7 +64,8 @@ def _watch(logger: Any, recorder: Any, prefix: str) -> None:
         if hook.watch is watch:
             return
         hook = hook.below
-    placed = ClosingHook(recorder, method, watch, watch.add(vars(recorder)[_FOLDER], poll=False, prefix=prefix))
+    folder = watch.add(vars(recorder)[_FOLDER], poll=False, prefix=prefix)
+    placed = ClosingHook(recorder, method, watch, folder, resets_at_once=resets_at_once)
     found = weakref.ref(placed)  # an environment that is gone before the run's end shall not be held until then
 
     def leave() -> None:

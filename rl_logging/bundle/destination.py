@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import logging
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import msgspec
 
 from rl_logging.bundle import Bundle, BundleError, SinkEntry, write_atomically
-from rl_logging.bundle.foreign import ForeignError, read_kept
+from rl_logging.bundle.refused import add_refused, refused_seqs
 from rl_logging.bundle.rewinds import branches
-from rl_logging.journal.segment import MAX_PAYLOAD_BYTES
+from rl_logging.kept import ForeignError, read_kept
 from rl_logging.locks import Lock
 from rl_logging.records import RunStatus
 
@@ -27,7 +27,6 @@ log = logging.getLogger("rl_logging")
 
 Phase = Literal["waiting", "opening", "delivering", "backoff", "refused", "done"]
 EXAMPLES: Final = 1000
-MAX_LINE_BYTES: Final = 2 * MAX_PAYLOAD_BYTES
 SUPERSEDED: Final = "superseded"
 
 
@@ -55,7 +54,10 @@ class DestinationState(msgspec.Struct, kw_only=True):
         closed: With which status the remote run was ended; None while it is not.
         unknown: The kind of record that needs a newer rl_logging; None where there is none.
         branch: Which branch of the run it has: how often the run had gone back (`rl_logging.bundle.rewinds`).
-        earlier: `remote` of the branch before, which has what is superseded now; None where there is none.
+        earlier: `remote` of the branch before, which has what is superseded now; None where there is none, empty where
+            it is lost.
+        lacking: Records that were deleted from the journal before delivery there began (anew): it gets none of them.
+        forgotten: Whether the user has given it up: nothing is owed to it any more. ``<key>.forgotten`` says so.
     """
 
     sink: str
@@ -79,6 +81,8 @@ class DestinationState(msgspec.Struct, kw_only=True):
     unknown: str | None = None
     branch: int = 0
     earlier: dict[str, Any] | None = None
+    lacking: int = 0
+    forgotten: bool = False
 
     @property
     def url(self) -> str | None:
@@ -99,6 +103,8 @@ class DestinationFile:
     def __init__(self, bundle: Bundle, entry: SinkEntry) -> None:
         self.path = bundle.sinks / f"{entry.key}.json"
         self.rejected_path = bundle.sinks / f"{entry.key}.rejected.jsonl"
+        self._damaged_path = bundle.sinks / f"{entry.key}.damaged"
+        self._forgotten_path = bundle.sinks / f"{entry.key}.forgotten"
         self._lock_path = bundle.sinks / f"{entry.key}.lock"
         self._bundle = bundle
         self._entry = entry
@@ -113,10 +119,11 @@ class DestinationFile:
         if kept is not None and kept.branch >= branch:
             return kept
         fresh = DestinationState(sink=self._entry.name, destination=self._entry.destination, branch=branch)
+        fresh.forgotten = self.is_forgotten()
         if kept is not None:
             fresh.earlier = kept.earlier if kept.remote is None else kept.remote
         elif branch:  # lost, or damaged: this branch's remote run is none of the earlier ones'
-            fresh.earlier = next((state.remote for state in reversed(self.earlier()) if state.remote is not None), None)
+            fresh.earlier = self._last_known_remote()
         return fresh
 
     def load_any(self) -> DestinationState:
@@ -141,28 +148,40 @@ class DestinationFile:
     def earlier(self) -> list[DestinationState]:
         """Returns the states of the branches before, oldest first."""
         found = []
-        for path in self._aside(0, ".json").parent.glob(f"{self._entry.key}-*.json"):
+        for path in self._all_aside():
             with contextlib.suppress(OSError, msgspec.DecodeError, RecursionError):
-                found.append(msgspec.json.decode(path.read_bytes(), type=DestinationState))
+                found.append(msgspec.json.decode(read_kept(path), type=DestinationState))
         return sorted(found, key=lambda state: state.branch)
 
     def save_earlier(self, state: DestinationState) -> None:
         """Keeps the state of a branch before."""
         write_atomically(self._aside(state.branch, ".json"), msgspec.json.encode(state))
 
+    def _last_known_remote(self) -> dict[str, Any] | None:
+        """Returns `remote` of the last branch that had any; empty where it had one of which nothing can be read."""
+        known = next((state.remote for state in reversed(self.earlier()) if state.remote is not None), None)
+        if known is None and (self._damaged_path.exists() or any(self._all_aside())):
+            return {}
+        return known
+
+    def _all_aside(self) -> Iterator[Path]:
+        return self._aside(0, ".json").parent.glob(f"{self._entry.key}-*.json")
+
     def _aside(self, branch: int, suffix: str) -> Path:
         return self._bundle.sinks / SUPERSEDED / f"{self._entry.key}-{branch + 1}{suffix}"
 
     def _kept(self) -> DestinationState | None:
         try:
-            return msgspec.json.decode(read_kept(self.path), type=DestinationState)
+            state = msgspec.json.decode(read_kept(self.path), type=DestinationState)
+            state.forgotten = self.is_forgotten()
+            return state
         except FileNotFoundError:
             pass
         except (ForeignError, msgspec.DecodeError, RecursionError) as error:
             # Delivering again is harmless: sinks write what is there already only once.
             log.warning("%s is damaged (%s): put aside, delivery starts anew", self.path, error)
             with contextlib.suppress(OSError):
-                self.path.replace(self.path.with_suffix(".damaged"))
+                self.path.replace(self._damaged_path)
         return None
 
     def save(self, state: DestinationState) -> None:
@@ -171,23 +190,27 @@ class DestinationFile:
 
     def set_aside(self, row: dict[str, Any]) -> None:
         """Adds a refused record to ``<key>.rejected.jsonl``."""
-        with open(self.rejected_path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        add_refused(self.rejected_path, row)
 
     def seqs_set_aside(self) -> set[int]:
         """Returns the seqs of the records in ``<key>.rejected.jsonl``."""
-        seqs: set[int] = set()
-        try:
-            if not self.rejected_path.is_file():
-                return seqs
-            with open(self.rejected_path, "rb") as file:
-                while line := file.readline(MAX_LINE_BYTES):
-                    row = _row_or_none(line)
-                    if row is not None:
-                        seqs.add(row.seq)
-        except FileNotFoundError:
-            pass
-        return seqs
+        return refused_seqs(self.rejected_path)
+
+    def forget(self) -> None:
+        """Gives the destination up: nothing is owed to it any more. Whoever delivers there sees it soon, and stops.
+
+        Raises:
+            OSError: It cannot be noted.
+        """
+        write_atomically(self._forgotten_path, b"")
+
+    def take_up(self) -> None:
+        """Has the destination get what it is owed again."""
+        self._forgotten_path.unlink(missing_ok=True)
+
+    def is_forgotten(self) -> bool:
+        """Whether the user has given it up."""
+        return self._forgotten_path.exists()
 
     def being_delivered(self) -> bool:
         """Whether some process is delivering there now."""
@@ -234,19 +257,6 @@ def _added(bundle: Bundle) -> tuple[SinkEntry, ...]:
     for entry in added:
         entry.check(file)
     return added
-
-
-class _SetAside(msgspec.Struct):
-    """What counts of a line of ``rejected.jsonl``."""
-
-    seq: int
-
-
-def _row_or_none(line: bytes) -> _SetAside | None:
-    try:
-        return msgspec.json.decode(line, type=_SetAside)
-    except (msgspec.DecodeError, RecursionError):
-        return None  # a line that a kill left unfinished
 
 
 def destination_key(sink: str, destination: str) -> str:

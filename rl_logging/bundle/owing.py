@@ -30,13 +30,22 @@ class Owing(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def records(self) -> int:
-        """How many records it has not been given."""
-        return max(0, self.accepted - self.state.confirmed)
+        """How many records it has not been given; none are owed to one that the user has given up."""
+        return 0 if self.state.forgotten else self.withheld
 
     @property
     def anything(self) -> bool:
         """Whether records, or the run's end, are still owed."""
-        return self.records > 0 or (self.over and self.state.closed is None)
+        return self.records > 0 or (self.over and self.state.closed is None and not self.state.forgotten)
+
+    def deliverable(self, *, watched: bool) -> bool:
+        """Whether there is something to deliver, by another process than the training's; or may be, where `watched`."""
+        return not self.entry.live and not self.state.forgotten and (self.anything or watched)
+
+    @property
+    def withheld(self) -> int:
+        """How many records it has not been given, whether or not they are owed."""
+        return max(0, self.accepted - self.state.confirmed)
 
 
 def find_bundles(paths: Sequence[Path]) -> list[Bundle]:

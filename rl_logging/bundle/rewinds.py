@@ -11,9 +11,11 @@ from typing import Final
 
 import msgspec
 
-from rl_logging.bundle.directory import Bundle, BundleError, write_atomically
-from rl_logging.bundle.foreign import read_kept
+from rl_logging.bundle.directory import Bundle
+from rl_logging.bundle.manifest import BundleError
+from rl_logging.bundle.replacing import write_atomically
 from rl_logging.journal.trimmed import Trimmed
+from rl_logging.kept import read_kept
 from rl_logging.records import Envelope, Record
 
 REWINDS: Final = "rewinds.json"

@@ -15,8 +15,11 @@ from typing import Final
 
 import msgspec
 
+from rl_logging.bundle.claim import WRITER_LOCK
 from rl_logging.bundle.destination import DestinationFile, DestinationState, destinations
-from rl_logging.bundle.directory import TRIM_LOCK, WRITER_LOCK, Bundle, BundleError, SinkEntry, write_atomically
+from rl_logging.bundle.directory import TRIM_LOCK, Bundle
+from rl_logging.bundle.manifest import BundleError, SinkEntry
+from rl_logging.bundle.replacing import write_atomically
 from rl_logging.bundle.rewinds import highest_deleted, superseded
 from rl_logging.journal import JournalReader, Trimmed, number_of, read_header, read_trimmed, segments
 from rl_logging.journal.trimmed import TRIMMED
@@ -43,7 +46,8 @@ def refers(entry: SinkEntry) -> bool:
 def trim(bundle: Bundle, *, over: bool = False) -> int:
     """Deletes the segments that every destination has confirmed; returns how many.
 
-    The last one stays, unless the run is over and was ended in every store.
+    A destination that the user has given up counts for nothing. The last segment stays, unless the run is over and was
+    ended in every store.
 
     Args:
         bundle: The run.
@@ -64,8 +68,8 @@ def trim(bundle: Bundle, *, over: bool = False) -> int:
         return 0  # another destination's delivery does it
     try:
         files = [DestinationFile(bundle, entry) for entry in destinations(bundle)]
-        kept = [file.load() for file in files]
-        if any(state.damaged for state in kept):
+        kept = [state for state in (file.load() for file in files) if not state.forgotten]
+        if not kept or any(state.damaged for state in kept):
             return 0
         settled = min(state.confirmed for state in kept)
         doomed, last_seq = _settled(found, settled)

@@ -11,6 +11,7 @@ from rl_logging.cli.clean import clean
 from rl_logging.cli.demo import demo
 from rl_logging.cli.doctor import doctor
 from rl_logging.cli.export import export
+from rl_logging.cli.forget import forget
 from rl_logging.cli.plot import plot
 from rl_logging.cli.runs import runs
 from rl_logging.cli.sinks import sinks
@@ -27,5 +28,5 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
 
 
-for command in (clean, demo, doctor, export, plot, runs, sinks, status, sync, tail, top):
+for command in (clean, demo, doctor, export, forget, plot, runs, sinks, status, sync, tail, top):
     main.add_command(command)

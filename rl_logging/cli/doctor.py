@@ -6,12 +6,13 @@ import contextlib
 import logging
 import os
 import platform
+import re
 import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Final, Literal
 
@@ -37,12 +38,21 @@ PACKAGES: Final[Mapping[str, str]] = {
     "sb3-contrib": "sb3-contrib",
     "skrl": "rl-logging[skrl]",
     "torch": "rl-logging[skrl]",
+    "ray": "rl-logging[ray]",
     "gymnasium": "rl-logging[all]",
     "imageio-ffmpeg": "rl-logging[video]",
     "psutil": "rl-logging[system]",
     "nvidia-ml-py": "rl-logging[system]",
+    "matplotlib": "rl-logging[plot]",
 }
 """What rl_logging works with, and what installs it."""
+
+ADAPTERS: Final[Mapping[str, tuple[str, str | None]]] = {
+    "stable_baselines3": ("stable-baselines3", None),
+    "skrl": ("skrl", None),
+    "ray_tune": ("ray", "tune"),
+}
+"""Each adapter's package, and the extra of that package which it needs."""
 
 LEAST_FREE_BYTES: Final = 1 << 30
 
@@ -105,6 +115,29 @@ def _installed() -> Iterator[Finding]:
             continue
         verdict: Literal["good", "note"] = "note" if problems else "good"
         yield Finding(f"sink {name}", verdict, "; ".join(problems) or f"ready ({entry.value})")
+    for name, (package, extra) in ADAPTERS.items():
+        missing = _missing(package, extra)
+        words = f"needs {', '.join(missing)}: pip install '{PACKAGES[package]}'"
+        if not missing:
+            words = f"ready (rl_logging.adapters.{name})"
+        yield Finding(f"adapter {name}", "note" if missing else "good", words)
+
+
+def _missing(package: str, extra: str | None) -> list[str]:
+    """Returns what an adapter lacks, by what the packages say of themselves: importing them takes seconds."""
+    if not _is_installed(package):
+        return [package]
+    needs = [need for need in requires(package) or () if extra and re.search(rf"extra == ['\"]{extra}['\"]", need)]
+    names = dict.fromkeys(re.split(r"[^\w.-]", need, maxsplit=1)[0] for need in needs)
+    return [name for name in names if not _is_installed(name)]
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        version(package)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def _configured(config: Path | None) -> Iterator[Finding]:
@@ -118,10 +151,13 @@ def _configured(config: Path | None) -> Iterator[Finding]:
     settings = loaded.settings
     yield Finding("delivery", "good", settings.delivery)
     yield from _folder(Path(settings.dir).expanduser().absolute())
+    if settings.system_metrics_s is not None and not _is_installed("psutil"):
+        yield Finding("system metrics", "bad", f"they need psutil: pip install '{PACKAGES['psutil']}'")
     if not loaded.sinks:
-        yield Finding("sinks", "bad", "none is configured: runs are kept in their directories alone")
+        words = "none is configured: runs are kept in their directories alone; name one below rl_logging.sinks, or in"
+        yield Finding("sinks", "bad", f"{words} RL_LOGGING_SINKS")
     for sink in loaded.sinks:
-        yield _destination(sink, loaded)
+        yield from _destination(sink, loaded)
 
 
 def _folder(folder: Path) -> Iterator[Finding]:
@@ -140,16 +176,20 @@ def _folder(folder: Path) -> Iterator[Finding]:
     yield Finding("disk", "good" if free >= LEAST_FREE_BYTES else "bad", f"{free / 1e9:,.1f} GB free")
 
 
-def _destination(sink: SinkSettings, loaded: Loaded) -> Finding:
+def _destination(sink: SinkSettings, loaded: Loaded) -> Iterator[Finding]:
     if sink.given is not None:
-        return Finding(sink.name, "good", "an object of the program")
+        yield Finding(sink.name, "good", "an object of the program")
+        return
     surroundings = Surroundings(project=loaded.settings.project, cwd=Path.cwd(), environ=os.environ)
-    try:
-        entry, credentials = make_entry(sink, surroundings)
-    except EntryError as error:
-        return Finding(sink.name, "bad", str(error))
+    with _overheard() as told:
+        try:
+            entry, credentials = make_entry(sink, surroundings)
+        except EntryError as error:
+            yield Finding(sink.name, "bad", str(error))
+            return
     with_credentials = f", with credentials for {', '.join(sorted(credentials))}" if credentials else ""
-    return Finding(sink.name, "good", f"goes to {entry.destination}{with_credentials}")
+    yield Finding(sink.name, "good", f"goes to {entry.destination}{with_credentials}")
+    yield from _notes(sink.name, told)
 
 
 def _tried(config: Path | None, timeout_s: float) -> Iterator[Finding]:
@@ -164,6 +204,8 @@ def _tried(config: Path | None, timeout_s: float) -> Iterator[Finding]:
         logger.log_metrics({"doctor/took_s": time.monotonic() - started}, step=0)
         logger.flush(timeout_s)
         logger.finish(timeout=timeout_s)
+        if not logger.status():
+            yield Finding("sinks", "note", "there is none to try")
         for name, status in logger.status().items():
             where = status.url or status.destination
             if status.pending:
@@ -180,9 +222,14 @@ def _tried(config: Path | None, timeout_s: float) -> Iterator[Finding]:
                 )
             else:
                 yield Finding(name, "good", f"{where} took a run called rl-logging-doctor: delete it as you like")
-                for message in told:
-                    if message.startswith(f"{name}: "):
-                        yield Finding(name, "note", message.removeprefix(f"{name}: "))
+                yield from _notes(name, told)
+
+
+def _notes(name: str, told: list[str]) -> Iterator[Finding]:
+    """Gives what was told of one sink."""
+    for message in told:
+        if message.startswith(f"{name}: "):
+            yield Finding(name, "note", message.removeprefix(f"{name}: "))
 
 
 @contextlib.contextmanager

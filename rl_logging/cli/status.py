@@ -13,7 +13,7 @@ from rich.table import Table
 from rl_logging.bundle import Bundle
 from rl_logging.bundle.owing import Owing
 from rl_logging.cli import bundles
-from rl_logging.run.summary import destination_status
+from rl_logging.run.summary import destination_status, forgotten_in_words
 
 
 @click.command()
@@ -48,11 +48,18 @@ def status(run_dir: tuple[Path, ...], as_json: bool) -> None:
     console.print(table)
     for bundle, debt in rows:
         lines = [f"{bundle.path.name} → {debt.entry.name}: {debt.state.url or debt.entry.destination}"]
-        lines += [f"  {debt.state.last_error}"] if debt.state.last_error else []
+        if debt.state.forgotten:
+            lines.append(f"  {forgotten_in_words(debt.accepted, debt.state)}")
+        elif debt.state.last_error:
+            lines.append(f"  {debt.state.last_error}")
+        if debt.state.lacking:
+            lines.append(f"  lacks {debt.state.lacking:,} records, deleted from the journal before it could have them")
         console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
 
 
 def _state_word(debt: Owing) -> str:
+    if debt.state.forgotten:
+        return "given up"
     if debt.state.closed is not None and not debt.records:
         return debt.state.closed
     if debt.state.phase == "refused":

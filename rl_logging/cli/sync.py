@@ -16,11 +16,11 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from rl_logging.bundle import Bundle, BundleError
-from rl_logging.bundle.destination import DestinationState
+from rl_logging.bundle.destination import DestinationFile, DestinationState, destinations
 from rl_logging.bundle.owing import Owing, owing
 from rl_logging.cli import bundles
 from rl_logging.delivery import garbage
-from rl_logging.run.summary import look_command
+from rl_logging.run.summary import forgotten_in_words, look_command
 from rl_logging.settings.sinks import SinkSettings
 from rl_logging.sync import BundleSync, add
 
@@ -61,8 +61,12 @@ def sync(
     RUN_DIR is a run directory, or a folder of them. With --to and options of the sink, the runs go to a destination
     that they were not configured for, and remember it.
 
+    A destination that was given up ('rl-logging forget') gets nothing, unless --to names its sink: that takes it up
+    again.
+
     The exit code is 0 only when every record is in every store asked for; 1 when something is still owed; 3 when a
-    store refused records for good (they are in sinks/*.rejected.jsonl).
+    store refused records for good (they are in sinks/*.rejected.jsonl), or lacks some that the run directory no longer
+    had.
     """
     asked = _asked(to, options, known)
     if dry_run:
@@ -125,7 +129,8 @@ class _Syncs:
         left = [debt for debts in self._left.values() for debt in debts]
         if any(debt.anything for debt in left):
             return 1
-        return 3 if any(debt.state.rejected for debt in left) else 0
+        wanted = [debt.state for debt in left if not debt.state.forgotten]
+        return 3 if any(state.rejected or state.lacking for state in wanted) else 0
 
     def _waits_for_runs(self, paths: Sequence[Path]) -> bool:
         """Whether more runs may appear: in a folder of them that is watched."""
@@ -172,8 +177,12 @@ class _Syncs:
         except BundleError as error:
             raise click.ClickException(str(error)) from error
         named = [name for name in self._to if name not in {sink.name for sink in self._asked}]
-        if not keys:
-            return bundles.debts_of(bundle, named)
+        if not self._to:
+            return bundles.debts_of(bundle)
+        bundles.debts_of(bundle, named)  # the run has those sinks
+        for entry in destinations(bundle):  # what was given up and is asked for is taken up again
+            if entry.key in keys or entry.name in named:
+                DestinationFile(bundle, entry).take_up()
         return [debt for debt in bundles.debts_of(bundle) if debt.entry.key in keys or debt.entry.name in named]
 
     def _ask_for_trust(self, bundle: Bundle, debts: Sequence[Owing]) -> None:
@@ -195,11 +204,15 @@ class _Syncs:
         self._left[bundle.path] = left
         for debt in left:
             where = f"{bundle.path.name} → {debt.entry.name}"
-            if debt.anything:
+            if debt.state.forgotten:
+                line = f"{where}: {forgotten_in_words(debt.accepted, debt.state)}"
+            elif debt.anything:
                 line = f"{where}: {debt.records:,} records still owed to {debt.entry.destination}: {_why(debt)}"
             else:
                 parts = [f"{debt.state.delivered:,} delivered"]
                 parts += [f"{debt.state.rejected:,} rejected"] if debt.state.rejected else []
+                gone = f"{debt.state.lacking:,} deleted from the journal before it could have them"
+                parts += [gone] if debt.state.lacking else []
                 command = look_command(debt.entry, debt.state)
                 look = f"  look at it: {command}" if command else ""
                 line = f"{where}: {', '.join(parts)}.{look}"
@@ -222,6 +235,8 @@ def _dry_run(paths: Sequence[Path], to: Sequence[str], asked: Sequence[SinkSetti
             click.echo(f"{bundle.path.name}: {name}: would go where these options lead")
             owed += 1
         for debt in owing(bundle, [name for name in to if name not in new]) if not new or set(to) - new else ():
+            if debt.state.forgotten and debt.entry.name in to:
+                debt.state.forgotten = False  # it would be taken up again
             what = f"{debt.records:,} records" if debt.records else "the run's end" if debt.anything else "nothing"
             click.echo(f"{bundle.path.name}: {debt.entry.name}: {what} owed to {debt.entry.destination}")
             owed += debt.anything

@@ -58,6 +58,11 @@ class Book:
             self._tell(self.state)
             return moved
 
+    def is_forgotten(self) -> bool:
+        """Whether the user has given the destination up."""
+        self.state.forgotten = self._file.is_forgotten()
+        return self.state.forgotten
+
     def save(self) -> None:
         """Keeps the state now and tells it; before `take` it is another process's, and is only told."""
         with self._lock:

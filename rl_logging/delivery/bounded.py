@@ -62,6 +62,7 @@ class BoundedSink:
     """
 
     def __init__(self, key: str, make: Callable[[], Sink], *, call_s: float = CALL_S) -> None:
+        self.key = key
         self._make = make
         self._call_s = call_s
         self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()

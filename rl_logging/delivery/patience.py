@@ -22,6 +22,10 @@ class StoppedError(Exception):
     """The worker was told to stop, or gave up, with something still owed."""
 
 
+class ForgottenError(Exception):
+    """The user has given the destination up."""
+
+
 class Patience:
     """What a worker waits for, and for how long.
 
@@ -82,9 +86,24 @@ class Patience:
 
         Raises:
             StoppedError: It was.
+            ForgottenError: The user has given the destination up.
         """
         if self._stop.is_set():
             raise StoppedError("stopped before everything was delivered")
+        self.require_wanted()
+
+    def require_wanted(self) -> None:
+        """Does nothing, unless the user has given the destination up.
+
+        Raises:
+            ForgottenError: So it is.
+        """
+        if self._book.is_forgotten():
+            name = self._book.state.sink
+            raise ForgottenError(
+                f"{self._book.state.destination} was given up (rl-logging forget), and gets nothing more; "
+                f"'rl-logging sync --to {name}' takes it up again"
+            )
 
     def rest(self) -> None:
         """Waits a little for something new."""
@@ -114,7 +133,9 @@ class Patience:
 
         Raises:
             StoppedError: There is no other try.
+            ForgottenError: The user has given the destination up.
         """
+        self.require_wanted()
         words = in_words(error)
         if self._book.state.last_error != words:
             log.info("%s: %s", self._book.state.sink, words, exc_info=log.isEnabledFor(logging.DEBUG))

@@ -1,8 +1,8 @@
-"""The delivery process: serves the run directories its training process names, and ends with its work.
+"""The delivery process: serves the run directories its training process names, and ends a while after its work.
 
-It is started by `rl_logging.launch` in a session of its own. It knows the training process's end from the operating
-system, never from a closed pipe alone: a forked worker may keep that open. While the training process lives, SIGTERM,
-SIGINT and SIGHUP are not for it.
+The next run of a sweep in a loop finds it there, with the SDKs imported. It is started by `rl_logging.launch` in a
+session of its own. It knows the training process's end from the operating system, never from a closed pipe alone: a
+forked worker may keep that open. While the training process lives, SIGTERM, SIGINT and SIGHUP are not for it.
 """
 
 from __future__ import annotations
@@ -10,22 +10,21 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import queue
 import signal
 import sys
 import threading
 import time
 from collections.abc import Sequence
-from typing import BinaryIO, Final, TypeAlias
+from typing import BinaryIO, Final
 
 import rl_logging
 from rl_logging.bundle import Bundle, BundleError
 from rl_logging.bundle.destination import DestinationState
 from rl_logging.delivery import garbage
 from rl_logging.delivery.host import BundleDelivery
+from rl_logging.delivery.mail import LAST_WORDS_S, Mail
 from rl_logging.delivery.outbox import Outbox
-from rl_logging.messages import Changed, Command, Event, Hello, Hurry, Left, Sampled, Serve, Warned, command
-from rl_logging.processes import wait_for_end
+from rl_logging.messages import Changed, Command, Event, Hello, Hurry, Left, Sampled, Serve, Warned
 from rl_logging.system_metrics import Sampling
 
 log = logging.getLogger("rl_logging.delivery")
@@ -34,12 +33,11 @@ NICE: Final = 5
 EXIT_S: Final = 10.0
 CHECK_S: Final = 5.0
 STUCK_S: Final = 60.0
-LAST_WORDS_S: Final = 1.0
-
-Mail: TypeAlias = "queue.Queue[Command | None]"
 
 
-def main(trainer_pid: int, trainer_started: float, runs: Sequence[tuple[str, float, float | None, int]]) -> None:
+def main(
+    trainer_pid: int, trainer_started: float, runs: Sequence[tuple[str, float, float | None, int]], linger_s: float
+) -> None:
     """Runs the delivery process until everything it was asked for is done.
 
     Args:
@@ -47,21 +45,18 @@ def main(trainer_pid: int, trainer_started: float, runs: Sequence[tuple[str, flo
         trainer_started: When that started (`rl_logging.processes.started_at`).
         runs: Run directories to deliver from the start, with their patience in seconds, the seconds between two
             samples of the machine (None for none), and which part of the run it is.
+        linger_s: For how long to wait for another run, while the training process lives.
     """
     commands, events = _take_pipes()
     if hasattr(os, "nice"):
         with contextlib.suppress(OSError):
             os.nice(NICE)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(process)d %(name)s %(levelname)s %(message)s")
-    server = Server(events)
+    server = Server(events, linger_s)
     for name in ("SIGTERM", "SIGINT", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), server.asked_to_end)
-    mail: Mail = queue.Queue()
-    for run in runs:
-        mail.put(Serve(*run))
-    for target, arguments in ((_read, (commands, mail)), (_watch, (trainer_pid, trainer_started, mail))):
-        threading.Thread(target=target, args=arguments, daemon=True).start()
+    mail = Mail(commands, [Serve(*run) for run in runs], trainer_pid, trainer_started)
     threading.Thread(target=server.obey_all, args=(mail,), name="rl_logging-listen", daemon=True).start()
     server.wait()
     server.say_the_rest()
@@ -73,9 +68,12 @@ class Server:
 
     Args:
         events: The pipe to the training process; written until it breaks.
+        linger_s: For how long to wait for another run, while the training process lives.
     """
 
-    def __init__(self, events: BinaryIO) -> None:
+    def __init__(self, events: BinaryIO, linger_s: float) -> None:
+        self._linger_s = linger_s
+        self._leaving = False
         self._outbox = Outbox(events)
         self._lock = threading.Lock()
         self._runs: dict[str, BundleDelivery] = {}
@@ -92,14 +90,8 @@ class Server:
 
     def obey_all(self, mail: Mail) -> None:
         """Obeys commands until the training process has ended; then has its runs finished."""
-        while (asked := mail.get()) is not None:
+        for asked in mail:
             self._try_to_obey(asked)
-        # What it said last may still be on its way through the pipe.
-        with contextlib.suppress(queue.Empty):
-            while True:
-                late = mail.get(timeout=LAST_WORDS_S)
-                if late is not None:
-                    self._try_to_obey(late)
         log.info("the training process has ended")
         self._heard_at = time.monotonic()
         with self._change:
@@ -118,16 +110,25 @@ class Server:
             threading.Thread(target=self._stop_all, name="rl_logging-stop", daemon=True).start()
 
     def wait(self) -> None:
-        """Returns when no run is left to serve, or nothing has moved for long after the training process's end."""
+        """Returns when no run is left to serve, and none comes; or nothing has moved for long after the training's end.
+
+        What is asked for after that is left to the process that the training process then starts.
+        """
         self._asked.wait()
         with self._change:
-            while self._runs:
+            while self._runs or self._is_asked_again():
                 self._change.wait(CHECK_S)
                 busy_until = max((run.busy_until() for run in self._runs.values()), default=0.0)
                 still_s = time.monotonic() - max(self._heard_at, busy_until)
                 if (self._gone or self._runs.keys() <= self._hurried) and still_s > self._patience_s + STUCK_S:
                     log.error("no worker has moved for %.0f s: leaving %s", still_s, ", ".join(self._runs))
-                    return
+                    break
+            self._leaving = True
+
+    def _is_asked_again(self) -> bool:
+        """Waits for another run while the training process lives; True once there is one."""
+        self._change.wait_for(lambda: bool(self._runs) or self._gone, 0.0 if self._gone else self._linger_s)
+        return bool(self._runs)
 
     def _try_to_obey(self, asked: Command) -> None:
         try:
@@ -166,6 +167,8 @@ class Server:
         path = asked.run_dir
         self._sample(asked)
         with self._lock:
+            if self._leaving:
+                return
             self._hurried.discard(path)
             if path in self._runs and not again:
                 # The program goes on with a run whose end is still being delivered.
@@ -186,8 +189,11 @@ class Server:
             self._forget(path, asked.part)
             return
         with self._change:
+            if self._leaving:
+                return
             self._runs[path] = run
             self._parts[path] = asked.part
+            self._change.notify_all()
             self._patience_s = max(self._patience_s, asked.patience_s)
             if self._gone:
                 run.run_is_over()
@@ -229,7 +235,7 @@ class Server:
             self._say(Warned(path, "system_metrics", message))
 
         with self._lock:
-            if self._gone or path in self._samplings:
+            if self._gone or self._leaving or path in self._samplings:
                 return
             sampling = self._samplings[path] = Sampling(path, asked.system_metrics_s, take, tell)
         sampling.start()
@@ -247,16 +253,6 @@ class Server:
     def say_the_rest(self) -> None:
         """Waits a moment for what is not said yet."""
         self._outbox.flush(LAST_WORDS_S)
-
-
-def _read(commands: BinaryIO, mail: Mail) -> None:
-    for data in commands:
-        mail.put(command(data))
-
-
-def _watch(pid: int, started: float, mail: Mail) -> None:
-    wait_for_end(pid, started)
-    mail.put(None)
 
 
 def _take_pipes() -> tuple[BinaryIO, BinaryIO]:

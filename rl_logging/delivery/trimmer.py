@@ -46,23 +46,23 @@ class Trimmer:
             self._warn(f"keep: the journal stays as it is: {error}")
 
 
-def require_whole(bundle: Bundle, confirmed: int, *, final: bool) -> None:
-    """Does nothing where the journal has all that comes after `confirmed`.
+def deleted_before(bundle: Bundle, confirmed: int, *, final: bool) -> int:
+    """Returns the last record that was deleted of the journal before a destination had it; 0 where it has them all.
 
     Args:
         bundle: The run.
-        confirmed: The last record that a destination has.
-        final: Whether nobody writes it any more.
+        confirmed: The last record that the destination has.
+        final: Whether nobody writes the journal any more.
 
     Raises:
-        RejectedError: It was trimmed before this destination had it all.
+        RejectedError: Nothing that it could have is left.
     """
     trimmed = read_trimmed(bundle.journal)
     if trimmed is None or confirmed >= trimmed.seq:
-        return
-    following = JournalReader(bundle.journal, after=confirmed).read(1, final=final)
-    if not following or following[0].seq > confirmed + 1:
+        return 0
+    if final and not JournalReader(bundle.journal, after=trimmed.seq).read(1, final=True):
         raise RejectedError(
             f"the journal was trimmed (rl_logging.keep: undelivered): records {confirmed + 1:,} to {trimmed.seq:,} are "
             "in the stores that the run was configured for, and no longer here"
         )
+    return trimmed.seq

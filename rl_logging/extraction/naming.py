@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final, Literal
 
 from rl_logging.extraction.filters import MetricFilter
@@ -32,6 +32,10 @@ class Origin:
     factor: float = 1.0
 
 
+def _nothing() -> None:
+    pass
+
+
 class Naming:
     """Gives an adapter's metrics their names in the run.
 
@@ -41,6 +45,7 @@ class Naming:
         aliases: The user's own names for native or canonical ones; they go before both.
         metric_filter: What to log.
         warn: Called with (key, message).
+        met: Called whenever there is a new name among the `origins`.
     """
 
     def __init__(
@@ -51,8 +56,10 @@ class Naming:
         aliases: Mapping[str, str],
         metric_filter: MetricFilter,
         warn: Warn,
+        met: Callable[[], object] | None = None,
     ) -> None:
         self._table = table
+        self._met = met or _nothing
         self._names = names
         self._aliases = dict(aliases)
         self._filter = metric_filter
@@ -90,6 +97,8 @@ class Naming:
         targets = tuple(self._targets(name, own, factor, is_alias=alias is not None))
         for target, times in targets:
             self._origins.setdefault(target, Origin(own, canonical, times))
+        if targets:
+            self._met()
         return targets
 
     def of_canonical(self, name: str) -> str | None:
@@ -109,6 +118,7 @@ class Naming:
                 f"'{taken}' is called '{name}' by rl_logging.aliases: the metric of that name is logged as '{logged}'",
             )
         self._origins.setdefault(logged, Origin(None, name))
+        self._met()
         return logged
 
     def origins(self) -> dict[str, Origin]:

@@ -1,4 +1,4 @@
-"""What is to be read of a tensor on a CUDA device: asked for here, and never waited for."""
+"""What lies on a CUDA device: what is to be read of it is asked for here, and never waited for."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def on_device(value: Any) -> OnDevice | None:
 
 def _on_device(value: Any) -> OnDevice | None:
     if isinstance(value, (list, tuple)):
-        if not (value and all(map(_is_there, value))):
+        if not (value and all(map(is_on_cuda, value))):
             return None
         tensor = _joined(value)
-    elif _is_there(value):
+    elif is_on_cuda(value):
         tensor = value.detach()
     else:
         return None
@@ -60,7 +60,8 @@ def _on_device(value: Any) -> OnDevice | None:
     return OnDevice((mean, std, low, high))
 
 
-def _is_there(value: Any) -> bool:
+def is_on_cuda(value: Any) -> bool:
+    """Whether `value` is a CUDA tensor, all of it in this process."""
     return getattr(value, "is_cuda", False) is True and not hasattr(value, "to_local")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from rl_logging.extraction.converters import converter_of, scalars, tensors
 from rl_logging.extraction.figures import MAX_DEPTH, Spread, ValueConversionError, convert, converted_by, kind_of
@@ -145,10 +145,13 @@ def _learn(kinds: set[type]) -> bool:
 
 def leaves(
     metrics: Mapping[str, object], warn: Warn, *, max_depth: int | None = None, wanted: Wanted | None = None
-) -> Iterator[tuple[str, float | Spread]]:
-    """Yields each name with its float, or with the aggregates of its elements; arguments as in `flatten`."""
+) -> Iterator[tuple[str, float | Spread | OnDevice]]:
+    """Yields each name with its float, or with the aggregates of its elements; arguments as in `flatten`.
+
+    CUDA tensors are not waited for: theirs are still there.
+    """
     depth = MAX_DEPTH if max_depth is None else max_depth
-    return cast("Iterator[tuple[str, float | Spread]]", _leaves(metrics, "", warn, wanted, depth, [], defer=False))
+    return _leaves(metrics, "", warn, wanted, depth, [], defer=True)
 
 
 def aggregate(name: str, array_like: object) -> dict[str, float]:

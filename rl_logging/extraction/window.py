@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Mapping
-from typing import Final, Literal
+from typing import Any, Final, Literal
+
+from rl_logging.extraction.device_slot import DeviceSlot
 
 How = Literal["last", "mean", "min", "max"]
 
@@ -34,21 +36,25 @@ def reduction(native: str) -> How:
 
 
 class Window:
-    """Collects raw values and reduces them to one for each name; it does not grow with their number."""
+    """Collects raw values and reduces them to one for each name; it does not grow with their number.
+
+    Attributes:
+        slots: What was added since the last `drain`, by name.
+    """
 
     def __init__(self) -> None:
-        self._slots: dict[str, _Slot] = {}
+        self.slots: dict[str, _Slot | DeviceSlot] = {}
         self._reductions: dict[str, str] = {}
 
     def __len__(self) -> int:
-        return len(self._slots)
+        return len(self.slots)
 
-    def add(self, native: str, value: float, how: str | None = None) -> None:
+    def add(self, native: str, value: Any, how: str | None = None) -> None:
         """Adds a value.
 
         Args:
             native: The framework's name.
-            value: The value.
+            value: A float, or a CUDA tensor of one element: it is copied there, and nobody waits for it.
             how: ``last``, ``mean``, ``min`` or ``max``; None: as before for this name, at first as `reduction` says.
 
         Raises:
@@ -59,16 +65,29 @@ class Window:
         elif how not in _REDUCERS:
             raise ValueError(f"how: got {how!r}, may be {', '.join(_REDUCERS)}")
         self._reductions[native] = how
-        slot = self._slots.get(native)
+        slot = self.slots.get(native)
+        if type(value) is not float and type(slot) is not DeviceSlot:
+            before, slot = slot, DeviceSlot(value)
+            self.slots[native] = slot
+            if before is not None:
+                slot.add_reduced(before.count, before.total, before.low, before.high)
         if slot is None:
-            self._slots[native] = _Slot(value)
+            self.slots[native] = _Slot(value)
         else:
             slot.add(value)
 
-    def drain(self) -> dict[str, float]:
-        """Returns one value for each name, in the order they came, and begins anew."""
-        slots, self._slots = self._slots, {}
+    def drain(self) -> dict[str, Any]:
+        """Returns one value for each name, in the order they came, and begins anew.
+
+        It is a float, or a tensor of one float64 where any of the name's values was on a device.
+        """
+        slots, self.slots = self.slots, {}
         return {native: _REDUCERS[self._reductions[native]](slot) for native, slot in slots.items()}
+
+    def put_back(self, slots: dict[str, _Slot | DeviceSlot]) -> None:
+        """Takes back what the `slots` were before a `drain` of which nothing came, if there was one."""
+        if self.slots is not slots:
+            self.slots = {**slots, **self.slots}
 
 
 class _Slot:
@@ -89,7 +108,7 @@ class _Slot:
             self.high = value
 
 
-_REDUCERS: Final[Mapping[str, Callable[[_Slot], float]]] = {
+_REDUCERS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "last": lambda slot: slot.last,
     "mean": lambda slot: slot.total / slot.count,
     "min": lambda slot: slot.low,

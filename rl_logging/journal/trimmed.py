@@ -7,6 +7,8 @@ from typing import Final
 
 import msgspec
 
+from rl_logging.kept import read_kept
+
 TRIMMED: Final = "trimmed.json"
 
 
@@ -27,6 +29,6 @@ class Trimmed(msgspec.Struct, kw_only=True, frozen=True):
 def read_trimmed(folder: Path) -> Trimmed | None:
     """Returns what was deleted from the journal in `folder`; None for nothing, or where that cannot be read."""
     try:
-        return msgspec.json.decode((folder / TRIMMED).read_bytes(), type=Trimmed)
+        return msgspec.json.decode(read_kept(folder / TRIMMED), type=Trimmed)
     except (OSError, msgspec.DecodeError, RecursionError):
         return None

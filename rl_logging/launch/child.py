@@ -1,18 +1,17 @@
 """The delivery process as its training process sees it: started, spoken to, listened to, replaced.
 
-A training process has one for all its runs (as long as they were started with the same environment variables). It is
-started again, with backoff, when it dies with work to do; where none can be had, a thread takes over.
+A training process has one for all its runs (as long as they were started with the same environment variables, working
+directory and module search path). It is started again, with backoff, when it dies with work to do; where none can be
+had, a thread takes over. For a moment after its last run's end it waits for the next.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import queue
 import subprocess
-import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,19 +21,15 @@ import msgspec
 
 import rl_logging
 from rl_logging.bundle import Bundle
+from rl_logging.launch.booting import boot_command, search_path
 from rl_logging.launch.progress import Progress
 from rl_logging.messages import Changed, Command, Event, Hello, Hurry, Left, Sampled, Serve, Wake, Warned, event, line
-from rl_logging.processes import started_at
 
 log = logging.getLogger("rl_logging.launch")
 
 HELLO_S: Final = 10.0
 RESTARTS: Final = 5
 RESTART_AFTER_S: Final = 0.5
-_BOOT: Final = (
-    "import sys,json;a=json.loads(sys.argv[1]);sys.path[:]=a['path'];"
-    "from rl_logging.delivery.process import main;main(a['pid'],a['started'],a['runs'])"
-)
 
 
 class Served(Protocol):
@@ -96,8 +91,11 @@ class DeliveryProcess:
 
     @classmethod
     def shared(cls, environ: Mapping[str, str], cwd: Path) -> DeliveryProcess:
-        """Returns this process's delivery process for these environment variables, to be started when needed."""
-        key = frozenset((*environ.items(), ("", str(cwd))))
+        """Returns this process's delivery process for these environment variables, to be started when needed.
+
+        One that was started with another module search path is not taken: a sink of the user's own may not be there.
+        """
+        key = frozenset((*environ.items(), ("", str(cwd)), ("=", os.pathsep.join(search_path()))))
         with cls._sharing:
             return cls._shared.setdefault(key, cls(environ, cwd))
 
@@ -148,12 +146,10 @@ class DeliveryProcess:
         ]
         self._log_path = bundle.delivery_log
         self._greeted = threading.Event()
-        pid = os.getpid()
-        argument = json.dumps({"path": _search_path(), "pid": pid, "started": started_at(pid) or 0.0, "runs": runs})
         try:
             with open(self._log_path, "ab") as output:
                 self._inner = subprocess.Popen(
-                    [sys.executable, "-c", _BOOT, argument],
+                    boot_command(runs),
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=output,
@@ -267,21 +263,6 @@ def _speak(inner: subprocess.Popen[bytes], mail: queue.SimpleQueue[bytes | None]
             inner.stdin.flush()
     with contextlib.suppress(OSError):
         inner.stdin.close()
-
-
-def _search_path() -> list[str]:
-    """Returns this process's module search path for the delivery process.
-
-    The folder of the running program and the working directory come last: what lies there by chance must not stand
-    in for a library, yet a sink of the user's own may live there.
-    """
-    cwd = os.getcwd()
-    main_file = getattr(sys.modules.get("__main__"), "__file__", None)
-    doubtful = {os.path.abspath(cwd)}
-    if main_file:
-        doubtful.add(os.path.dirname(os.path.abspath(main_file)))
-    entries = list(dict.fromkeys(os.path.abspath(entry) if entry else cwd for entry in sys.path))
-    return [entry for entry in entries if entry not in doubtful] + [entry for entry in entries if entry in doubtful]
 
 
 if hasattr(os, "register_at_fork"):

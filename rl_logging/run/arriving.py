@@ -16,6 +16,9 @@ MOST: Final = 10_000
 """Calls whose values are awaited at once. CUDA itself stops a program that is some thousand operations ahead of its
 device, so that this many are the sign of a device that has stopped."""
 
+MOST_BYTES: Final = 512 << 20
+"""Pinned memory that whole tensors may take at once, on their way."""
+
 _LOOK_EVERY_S: Final = 0.001
 
 
@@ -30,27 +33,41 @@ class Arriving(Protocol):
         """Waits until they are."""
         ...
 
-    def figures(self) -> list[float]:
-        """Returns them."""
+    def figures(self) -> list[Any]:
+        """Returns them; to be called once."""
         ...
 
 
-Accept = Callable[[list[float]], None]
-Start = Callable[[Sequence[Any]], Arriving]
+class Copies(Protocol):
+    """Starts copies, as `rl_logging.run.device_copies.DeviceCopies`."""
+
+    def start(self, tensors: Sequence[Any]) -> Arriving:
+        """Starts that of tensors of one element each, which arrive as floats."""
+        ...
+
+    def start_whole(self, tensors: Sequence[Any]) -> Arriving:
+        """Starts that of tensors of any shape, which arrive as tensors in the host's memory."""
+        ...
+
+
+Accept = Callable[[list[Any]], None]
 
 
 class _Held(NamedTuple):
     values: Arriving
     accept: Accept
+    size: int
 
 
 class ArrivingRecords:
     """Holds records until their values are there.
 
-    A thread waits for them, one after the other. Where the driver does not let it, the next call looks instead.
+    A thread waits for them, one after the other. Where the driver does not let it, the next call looks instead. All
+    methods are safe from several threads, and from a signal handler that interrupts any of them: each record is
+    accepted once.
 
     Args:
-        start: Starts the copy of some tensors.
+        copies: Starts the copies.
         may_wait: Called in that thread; whether it may wait there.
         warn: Called with a key and a message when a record's values will not come.
 
@@ -58,12 +75,16 @@ class ArrivingRecords:
         lost: How many records' values did not come.
     """
 
-    def __init__(self, start: Start, may_wait: Callable[[], bool], warn: Callable[[str, str], None]) -> None:
-        self._start = start
+    def __init__(self, copies: Copies, may_wait: Callable[[], bool], warn: Callable[[str, str], None]) -> None:
+        self._copies = copies
         self._may_wait = may_wait
         self._warn = warn
         self._held: deque[_Held] = deque()
+        self._closed = False
+        # Reentrant: a signal handler may finish the run in the middle of `take`.
         self._taking = threading.RLock()
+        self._depth = 0
+        self._deferred: list[Callable[[], None]] = []
         self._wakes: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self.lost = 0
@@ -71,70 +92,127 @@ class ArrivingRecords:
     def __len__(self) -> int:
         return len(self._held)
 
-    def hold(self, tensors: Sequence[Any], accept: Accept) -> None:
+    @property
+    def interrupted(self) -> bool:
+        """Whether the caller, a signal handler, has interrupted this thread in the middle of `take`."""
+        if not self._taking.acquire(blocking=False):
+            return False
+        try:
+            return self._depth > 0
+        finally:
+            self._taking.release()
+
+    def hold(self, tensors: Sequence[Any], accept: Accept, *, whole: bool = False) -> None:
         """Starts the values' copy and returns; `accept` gets them once they are there, in the order of the calls.
 
         Args:
-            tensors: Of one element each.
+            tensors: Of one element each; none is fine.
             accept: Called once, by another thread or a later call; not at all where they do not come, which is told.
+            whole: The tensors are of any shape, and arrive as tensors in the host's memory.
         """
+        if self._closed:
+            self._lose("the run has ended")
+            return
+        if not self._waiter().is_alive():
+            self.take()
         if len(self._held) >= MOST:
             self._lose(f"{MOST:,} records wait for it already; later ones are not kept until it goes on")
             return
+        size = sum(tensor.numel() * tensor.element_size() for tensor in tensors) if whole else 0
+        if whole and size + sum(held.size for held in tuple(self._held)) > MOST_BYTES:
+            self._lose(
+                f"with {size:,} bytes more, over {MOST_BYTES:,} would be on their way at once: log fewer or smaller "
+                "pictures and videos, as uint8, or hand over .cpu(), which waits"
+            )
+            return
         try:
-            values = self._start(tensors)
+            values = (self._copies.start_whole if whole else self._copies.start)(tensors)
         except Exception as error:  # the device's errors are the training's to see, in its own next call
             self._lose(str(error))
             return
-        self._held.append(_Held(values, accept))
+        self._held.append(_Held(values, accept, size))
         self._wakes.put(True)
-        if not self._waiter().is_alive():
-            self.take()
 
-    def take(self, timeout_s: float = -1) -> None:
-        """Accepts what has arrived, up to the first that has not; another thread that does it is given so long."""
+    def take(self, timeout_s: float = -1) -> bool:
+        """Accepts what has arrived, up to the first that has not.
+
+        Another thread that is at it is given so long; returns False where it has not come to an end by then.
+        """
         if not self._taking.acquire(timeout=timeout_s):
-            return
+            return False
         try:
-            while self._held:
-                held = self._held[0]
-                try:
-                    if not held.values.arrived():
-                        return
-                    figures = held.values.figures()
-                except Exception as error:
-                    self._held.popleft()
-                    self._lose(str(error))
-                    continue
-                self._held.popleft()
-                held.accept(figures)
+            self._depth += 1
+            try:
+                while self._take_first():
+                    pass
+            finally:
+                self._depth -= 1
+                while self._deferred and not self._depth:
+                    self._deferred.pop(0)()
         finally:
             self._taking.release()
+        return True
+
+    def afterwards(self, action: Callable[[], None]) -> None:
+        """Calls `action`; where the caller is a signal handler that interrupted `take`, as soon as that goes on."""
+        if self.interrupted:
+            self._deferred.append(action)
+        else:
+            action()
 
     def settle(self, timeout_s: float) -> bool:
         """Waits until everything held is accepted; returns whether it is."""
         deadline = time.monotonic() + timeout_s
-        while self._held:
-            self.take(max(0.0, deadline - time.monotonic()))
-            if self._held:
-                if time.monotonic() >= deadline:
-                    return False
-                time.sleep(_LOOK_EVERY_S)
-        return True
+        # Also where nothing is held: the thread may be accepting the last one.
+        while not self.take(max(0.0, deadline - time.monotonic())) or self._held:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_LOOK_EVERY_S)
+        return not self.interrupted
 
     def close(self, timeout_s: float) -> None:
         """Waits as `settle` does; what has not arrived by then is lost, which is told."""
-        if not self.settle(timeout_s):
-            self._lose(f"{len(self._held)} records had not arrived when the run ended", len(self._held))
+        self.settle(timeout_s)
+        self._closed = True
+        # Kept all the same: what the device still writes to must not be given to anybody else.
+        self._abandoned, self._held = self._held, deque()
+        if self._abandoned:
+            self._lose(f"{len(self._abandoned)} records had not arrived when the run ended", len(self._abandoned))
         self._wakes.put(False)
 
     def forget(self) -> None:
         """In a forked child, which must not touch the device: nothing is awaited any more, and nothing given back."""
-        self._kept_for_the_parent = self._held
-        self._held = deque()
+        self._abandoned, self._held = self._held, deque()
         self._taking = threading.RLock()
+        self._depth = 0
+        self._deferred = []
         self._wakes = queue.SimpleQueue()
         self._thread = None
+
+    def _take_first(self) -> bool:
+        """Accepts the first record, where it has arrived; returns whether to go on with the next."""
+        try:
+            held = self._held[0]
+        except IndexError:
+            return False
+        problem = None
+        try:
+            if not held.values.arrived():
+                return False
+        except Exception as error:
+            problem = error
+        try:
+            # One step, which no signal handler can divide: whoever takes it away accepts it.
+            self._held.remove(held)
+        except ValueError:
+            return True
+        try:
+            if problem is not None:
+                raise problem
+            held.accept(held.values.figures())
+        except Exception as error:
+            self._lose(str(error))
+        return True
 
     def _waiter(self) -> threading.Thread:
         if self._thread is None:

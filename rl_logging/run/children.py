@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from rl_logging import plugins
-from rl_logging.run.journaled import new_id
+from rl_logging.run.identity import new_id
 from rl_logging.settings import Loaded, Settings, load
 from rl_logging.settings.sinks import SinkSettings
 

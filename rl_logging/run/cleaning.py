@@ -6,9 +6,9 @@ import shutil
 from pathlib import Path
 
 from rl_logging.bundle import Bundle, BundleError
+from rl_logging.bundle.claim import WRITER_LOCK
 from rl_logging.bundle.destination import DestinationFile
-from rl_logging.bundle.directory import WRITER_LOCK
-from rl_logging.bundle.owing import owing
+from rl_logging.bundle.owing import Owing, owing
 from rl_logging.bundle.trimming import refers
 from rl_logging.locks import Lock
 
@@ -28,20 +28,30 @@ def why_kept(bundle: Bundle, *, offline_too: bool = False) -> str | None:
         return "it has no destination: it is the only copy"
     if not bundle.abandoned():
         return "it is still running"
+    if all(debt.state.forgotten for debt in debts):
+        return "every destination was given up: it is the only copy"
     for debt in debts:
-        name = debt.entry.name
-        if debt.state.unknown is not None:
-            return f"{name}: holds a record that needs a newer rl_logging ('{debt.state.unknown}')"
-        if debt.anything:
-            return f"{name}: {debt.records:,} records owed" if debt.records else f"{name}: the run's end is owed"
-        if debt.state.rejected:
-            return f"{name} refused {debt.state.rejected:,} records, whose only copy this is"
-        if debt.state.damaged:
-            return f"{name}: {len(debt.state.damaged)} places of the journal could not be read"
-        if refers(debt.entry) and not offline_too:
-            return f"{name}: its offline files may refer to it; --offline-too once they are synced"
-        if DestinationFile(bundle, debt.entry).being_delivered():
-            return f"{name}: it is being delivered"
+        kept = None if debt.state.forgotten else _why_needed(debt, offline_too=offline_too)
+        if kept is None and DestinationFile(bundle, debt.entry).being_delivered():
+            kept = f"{debt.entry.name}: it is being delivered"
+        if kept is not None:
+            return kept
+    return None
+
+
+def _why_needed(debt: Owing, *, offline_too: bool) -> str | None:
+    """Returns why one destination still needs the run directory, or has not all that is in it."""
+    name = debt.entry.name
+    if debt.state.unknown is not None:
+        return f"{name}: holds a record that needs a newer rl_logging ('{debt.state.unknown}')"
+    if debt.anything:
+        return f"{name}: {debt.records:,} records owed" if debt.records else f"{name}: the run's end is owed"
+    if debt.state.rejected:
+        return f"{name} refused {debt.state.rejected:,} records, whose only copy this is"
+    if debt.state.damaged:
+        return f"{name}: {len(debt.state.damaged)} places of the journal could not be read"
+    if refers(debt.entry) and not offline_too:
+        return f"{name}: its offline files may refer to it; --offline-too once they are synced"
     return None
 
 

@@ -1,7 +1,7 @@
-"""Figures on their way from a CUDA device: one asynchronous copy a call, and an event that fires behind it.
+"""Values on their way from a CUDA device: asynchronous copies, and an event that fires behind them.
 
 This is all that the core knows of CUDA; torch is taken from `sys.modules`, where whoever has such a tensor has put it.
-No call here waits for the device, except `Copy.wait`.
+No call here waits for the device, except `wait`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 _SLOTS: Final = 64
+_ALIGNED: Final = 64
 _RELAXED: Final = 2
 _DRIVERS: Final = (
     ("libcuda.so.1", "cuThreadExchangeStreamCaptureMode"),
@@ -75,6 +76,32 @@ class Copy:
         return [found[place] for place in range(len(found))]
 
 
+class WholeCopy:
+    """Tensors of any shape, on their way.
+
+    Args:
+        hosts: Where they arrive: tensors in pinned memory, of the same shapes and types.
+        events: Those that fire behind them, one for each device.
+    """
+
+    def __init__(self, hosts: list[Any], events: list[Any]) -> None:
+        self._hosts = hosts
+        self._events = events
+
+    def arrived(self) -> bool:
+        """See `Copy.arrived`."""
+        return all(event.query() for event in self._events)
+
+    def wait(self) -> None:
+        """See `Copy.wait`."""
+        for event in self._events:
+            event.synchronize()
+
+    def figures(self) -> list[Any]:
+        """Returns the tensors in the host's memory."""
+        return self._hosts
+
+
 class DeviceCopies:
     """Starts copies from CUDA devices; keeps the pinned memory, which is slow to get, for those to come."""
 
@@ -91,9 +118,9 @@ class DeviceCopies:
             CaptureError: The current stream is being captured.
             RuntimeError: The device has failed.
         """
-        torch = sys.modules["torch"]
-        if torch.cuda.is_current_stream_capturing():
-            raise CaptureError("a CUDA graph is being captured: log its values after the replay")
+        if not tensors:
+            return Copy([], self._free)
+        torch = _torch()
         by_device: dict[Any, list[int]] = {}
         for place, tensor in enumerate(tensors):
             by_device.setdefault(tensor.device, []).append(place)
@@ -105,6 +132,35 @@ class DeviceCopies:
                 ],
                 self._free,
             )
+
+    def start_whole(self, tensors: Sequence[Any]) -> WholeCopy:
+        """Queues copies of whole tensors, each behind what its device's current stream has to do, and returns at once.
+
+        They arrive in one piece of pinned memory, which torch keeps for those to come when it is let go.
+
+        Args:
+            tensors: CUDA tensors.
+
+        Raises:
+            CaptureError: The current stream is being captured.
+            RuntimeError: The device has failed, or the memory cannot be had.
+        """
+        torch = _torch()
+        sizes = [tensor.numel() * tensor.element_size() for tensor in tensors]
+        room = torch.empty((sum(map(_aligned, sizes)),), dtype=torch.uint8, pin_memory=True)
+        hosts, at = [], 0
+        with torch.no_grad():
+            for tensor, size in zip(tensors, sizes, strict=True):
+                host = room[at : at + size].view(tensor.dtype).view(tensor.shape)
+                host.copy_(tensor, non_blocking=True)
+                hosts.append(host)
+                at += _aligned(size)
+        events = []
+        for device in {tensor.device for tensor in tensors}:
+            event = torch.cuda.Event(blocking=True)
+            event.record(torch.cuda.current_stream(device))
+            events.append(event)
+        return WholeCopy(hosts, events)
 
     def _start(self, torch: Any, device: Any, tensors: list[Any], places: list[int]) -> _Part:
         # Of one type they keep their own, which no conversion can round; of several, float64 holds them all.
@@ -127,6 +183,18 @@ class DeviceCopies:
             # A blocking event lets whoever waits for it sleep, where another one would keep a core busy.
             slots.extend(_Slot(key, host, torch.cuda.Event(blocking=True)) for host in hosts[1:])
             return _Slot(key, hosts[0], torch.cuda.Event(blocking=True))
+
+
+def _torch() -> Any:
+    """Returns torch, where its current stream may be asked to copy."""
+    torch = sys.modules["torch"]
+    if torch.cuda.is_current_stream_capturing():
+        raise CaptureError("a CUDA graph is being captured: log its values after the replay")
+    return torch
+
+
+def _aligned(size: int) -> int:
+    return -(-size // _ALIGNED) * _ALIGNED
 
 
 def may_wait_beside_captures() -> bool:

@@ -71,7 +71,8 @@ def keep_text(run_dir: Path, name: str, text: str) -> dict[str, Any]:
 def keep_names(run_dir: Path, names: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Writes ``names.json``: where each of the adapters' metrics comes from, by its name in the run.
 
-    Names that are there already, from an earlier part of the run, stay.
+    Names that are there already, from an earlier part of the run, stay. What is logged is a copy: the file itself may
+    be written again while a store still reads the earlier state.
 
     Raises:
         OSError: It cannot be written.
@@ -80,8 +81,11 @@ def keep_names(run_dir: Path, names: Mapping[str, Mapping[str, Any]]) -> dict[st
     known: dict[str, Any] = {}
     with contextlib.suppress(FileNotFoundError, msgspec.DecodeError):
         known = msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
-    write_atomically(file, msgspec.json.format(msgspec.json.encode({**known, **names}, order="sorted")) + b"\n")
-    return {"name": NAMES, "path": NAMES, "type": "names", "metadata": {}}
+    text = msgspec.json.format(msgspec.json.encode({**known, **names}, order="sorted")) + b"\n"
+    write_atomically(file, text)
+    copy = run_dir / "artifacts" / f"{NAMES}-{secrets.token_hex(3)}" / NAMES
+    write_atomically(copy, text)
+    return {"name": NAMES, "path": _relative(run_dir, copy), "type": "names", "metadata": {}}
 
 
 def keep_model(

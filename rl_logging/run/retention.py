@@ -87,7 +87,8 @@ def owed_to(states: Mapping[str, tuple[SinkEntry, DestinationState]], run_dir: P
     known = {entry.key for entry, _ in states.values()}
     added = [entry for entry in destinations(bundle) if entry.key not in known]
     others = [(entry, DestinationFile(bundle, entry).load()) for entry in added]
-    for entry, state in [*states.values(), *others]:
+    wanted = [(entry, state) for entry, state in [*states.values(), *others] if not state.forgotten]
+    for entry, state in wanted:
         if state.confirmed < seq or refers(entry):
             return entry
         # One that was set aside has its only copy here.

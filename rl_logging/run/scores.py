@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import statistics
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
@@ -39,7 +39,7 @@ class Scores:
 
     def mean(self) -> float | None:
         """Returns their mean; None without any."""
-        return statistics.fmean(self._last) if self._last else None
+        return math.fsum(self._last) / len(self._last) if self._last else None
 
 
 def earlier_scores(bundle: Bundle, last_seq: int) -> list[float]:
@@ -68,4 +68,7 @@ def earlier_scores(bundle: Bundle, last_seq: int) -> list[float]:
 
 
 def _score_in(values: Mapping[str, float]) -> float | None:
-    return next((values[name] for name in NAMES if name in values), None)
+    for name in NAMES:
+        if name in values:
+            return values[name]
+    return None

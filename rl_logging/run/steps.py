@@ -18,7 +18,7 @@ class StepClock:
         warn: Called with a key and a message about a step that is none.
 
     Attributes:
-        read: The attached adapter's clock; None without one.
+        read: The clock of an adapter whose training goes on; None without one.
     """
 
     def __init__(self, warn: Callable[[str, str], None]) -> None:
@@ -28,6 +28,8 @@ class StepClock:
         # Re-entrant: a signal handler may log in the middle of a call.
         self._lock = threading.RLock()
         self.read: Read | None = None
+        self._rests_at: int | None = None
+        self._restored: int | None = None
 
     @property
     def now(self) -> int:
@@ -41,11 +43,21 @@ class StepClock:
         """Counts on from `step`, the highest of an earlier part of the run."""
         self._highest = max(self._highest, step)
 
+    def attach(self, read: Read | int | None) -> None:
+        """Takes an adapter's clock; the step at which its training has ended, where the clock stays; or None."""
+        self.read, self._rests_at = (None, read) if isinstance(read, int) else (read, None)
+
     def go_back_to(self, step: object) -> None:
-        """Counts on from `step`, wherever the clock stands."""
+        """Counts on from `step`, wherever the clock stands, and has the next training begin there."""
         checked = self._checked(step)
         if checked is not None:
-            self._highest = checked
+            self._highest = self._restored = checked
+            self._rests_at = None
+
+    def take_restored(self) -> int | None:
+        """Returns, once, the step that was gone back to."""
+        restored, self._restored = self._restored, None
+        return restored
 
     def pin(self, step: object) -> None:
         """Stamps step-less calls with `step` from now on; None lets them count up again."""
@@ -69,7 +81,7 @@ class StepClock:
                 if given > self._highest:
                     self._highest = given
                 return given
-        if self._pinned is not None or self.read is not None or not advance:
+        if self._pinned is not None or self.read is not None or self._rests_at is not None or not advance:
             return self.now
         with self._lock:
             self._highest += 1
@@ -81,7 +93,7 @@ class StepClock:
 
     def _read_adapters(self) -> int | None:
         if self.read is None:
-            return None
+            return self._rests_at
         try:
             return self.read()
         except Exception as error:

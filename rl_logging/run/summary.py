@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import logging
 import shlex
 import sys
@@ -32,11 +31,13 @@ class DestinationStatus(msgspec.Struct, kw_only=True, frozen=True):
         on_device: Records whose values are still on their way from a device; they are accepted when they arrive.
         in_flight: Records handed to the store and not yet confirmed by it.
         confirmed: Records settled: in the store, or set aside, or of a kind the sink does not take.
-        pending: Records still owed: `accepted` less `confirmed`.
+        pending: Records still owed: `accepted` less `confirmed`; 0 where it was given up.
         delivered: Records in the store; the run's end is one.
         skipped: Records of kinds the sink does not take.
         rejected: Records the store refused.
         superseded: Records left out, because the run went back behind their steps.
+        lacking: Records that were deleted from the journal before delivery there began: it gets none of them.
+        forgotten: Whether it was given up (``rl-logging forget``): nothing is owed to it any more.
         renamed: Names the store does not take, and what it has instead.
         truncated: What the store has only in part, and how.
         merged: Points that were equal to others.
@@ -64,6 +65,8 @@ class DestinationStatus(msgspec.Struct, kw_only=True, frozen=True):
     url: str | None
     phase: str
     last_error: str | None
+    lacking: int = 0
+    forgotten: bool = False
 
 
 def destination_status(accepted: int, state: DestinationState, on_device: int = 0) -> DestinationStatus:
@@ -75,7 +78,7 @@ def destination_status(accepted: int, state: DestinationState, on_device: int = 
         on_device=on_device,
         in_flight=max(0, state.handed_over - state.confirmed),
         confirmed=state.confirmed,
-        pending=max(0, accepted - state.confirmed),
+        pending=0 if state.forgotten else max(0, accepted - state.confirmed),
         delivered=state.delivered,
         skipped=state.skipped,
         rejected=state.rejected,
@@ -87,7 +90,14 @@ def destination_status(accepted: int, state: DestinationState, on_device: int = 
         url=state.url,
         phase=state.phase,
         last_error=state.last_error,
+        lacking=state.lacking,
+        forgotten=state.forgotten,
     )
+
+
+def forgotten_in_words(accepted: int, state: DestinationState) -> str:
+    """Returns what is said of a destination that was given up, with `accepted` records in the journal."""
+    return f"given up, nothing is owed to it any more; it has {state.delivered:,} of {accepted:,} records"
 
 
 def announce(text: str) -> None:
@@ -161,7 +171,9 @@ def finish_block(
         if told.url and told.url.startswith(("http://", "https://")):
             lines.append(f"{margin}{told.url}")
         lines += [f"{margin}{line}" for line in _changes(told)]
-        if told.pending or state.closed is None:
+        if state.forgotten:
+            lines.append(f"{margin}{forgotten_in_words(accepted, state)}")
+        elif told.pending or state.closed is None:
             owed = True
             if told.last_error:
                 lines.append(f"{margin}because: {told.last_error}")
@@ -178,6 +190,8 @@ def finish_block(
 
 def as_html(name: str, path: Path, statuses: Mapping[str, DestinationStatus]) -> str:
     """Returns a run's status for a notebook."""
+    import html  # a notebook's only
+
     rows = []
     for status in statuses.values():
         link = html.escape(status.destination)
@@ -202,6 +216,7 @@ def _account(status: DestinationStatus) -> str:
         (len(status.truncated), "truncated"),
         (status.merged, "merged"),
         (status.skipped, "not taken by this sink"),
+        (status.lacking, "deleted from the journal before it could have them"),
     ):
         if count:
             parts.append(f"{count:,} {word}")

@@ -77,7 +77,7 @@ def _terminate(number: int, frame: object) -> None:
         _put_back()
         _die()
     if _put_off < AGAIN_MOST and any(logger.interrupted for logger in _armed):
-        # What is being written comes first: it takes microseconds, or some milliseconds where much has waited.
+        # What is being written comes first: it takes microseconds.
         _put_off += 1
         threading.Thread(target=_again, daemon=True).start()
         return

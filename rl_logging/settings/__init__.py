@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from rl_logging.settings.loading import Loaded, Settings, as_dict, load
+from rl_logging.settings.loading import load
 from rl_logging.settings.sections import SettingsError
+from rl_logging.settings.typed import Loaded, Settings, as_dict
 
 __all__ = ["Loaded", "Settings", "SettingsError", "as_dict", "load"]

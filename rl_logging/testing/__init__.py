@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from rl_logging.testing.contract import SinkContract
     from rl_logging.testing.files import FileSink, FileStore
     from rl_logging.testing.ledger import MemoryLedger
-    from rl_logging.testing.memory import MemoryRun, MemorySink, MemoryStore
+    from rl_logging.testing.memory import MemorySink, MemoryStore
+    from rl_logging.testing.memory_run import MemoryRun
     from rl_logging.testing.recording import RecordingLogger
     from rl_logging.testing.samples import sample_context, sample_metrics, sample_records
     from rl_logging.testing.stored import Stored, StoredFile, StoredFolder, StoredPoint
@@ -45,7 +46,7 @@ _HOMES: Final = {
     "FileSink": "files",
     "FileStore": "files",
     "MemoryLedger": "ledger",
-    "MemoryRun": "memory",
+    "MemoryRun": "memory_run",
     "MemorySink": "memory",
     "MemoryStore": "memory",
     "RecordingLogger": "recording",

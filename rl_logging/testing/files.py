@@ -19,7 +19,8 @@ from typing import Any, Final
 from rl_logging.media import MediaError, materialize
 from rl_logging.records import KINDS, Config, End, Image, Metrics, Record, RunStatus, Video, body_of
 from rl_logging.sinks import RejectedError, SinkContext, TransientError
-from rl_logging.testing.memory import merge, refuse_unknown
+from rl_logging.testing.memory_run import merge
+from rl_logging.testing.options import refuse_unknown
 
 POLL_S: Final = 0.02
 HANG_S: Final = 60.0

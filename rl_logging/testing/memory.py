@@ -7,56 +7,18 @@ Where something can be given by name only, ``factory: "rl_logging.testing.memory
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
-from rl_logging.records import KINDS, Config, End, Metrics, Record, RunStatus
+from rl_logging.records import KINDS, End, Record, RunStatus
 from rl_logging.sinks import RejectedError, SinkContext, TransientError
+from rl_logging.testing.memory_run import MemoryRun
+from rl_logging.testing.options import refuse_unknown
 
 EVERYTHING: Final[frozenset[type[Record]]] = frozenset(KINDS.values()) - {End}
 """All kinds of records that reach a sink."""
 
 BLOCK_S: Final = 60.0
-
-
-class MemoryRun:
-    """One run as a `MemoryStore` holds it.
-
-    Attributes:
-        records: What is stored, by seq, in the order of arrival.
-        handed: The seqs of all that was handed over, repeats included, in order.
-        batches: The same, batch by batch.
-        opens: The state each `open` was given; None for a first one.
-        closes: The status each `close` was given.
-        status: ``running``, or what it was ended with.
-        threads: Names of the threads that called.
-    """
-
-    def __init__(self, context: SinkContext) -> None:
-        self.context = context
-        self.records: dict[int, Record] = {}
-        self.handed: list[int] = []
-        self.batches: list[tuple[int, ...]] = []
-        self.opens: list[Mapping[str, Any] | None] = []
-        self.closes: list[RunStatus | None] = []
-        self.status = "running"
-        self.threads: set[str] = set()
-        self.last = 0
-
-    @property
-    def points(self) -> list[tuple[str, int | None, float]]:
-        """All scalars as (name, step, value)."""
-        rows = [record for record in list(self.records.values()) if isinstance(record, Metrics)]
-        return [(name, row.step, value) for row in rows for name, value in row.values.items()]
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """The configuration, all parts together."""
-        merged: dict[str, Any] = {}
-        for record in list(self.records.values()):
-            if isinstance(record, Config):
-                merge(merged, record.values)
-        return merged
 
 
 class MemoryStore:
@@ -295,26 +257,3 @@ def make(name: str, context: SinkContext, options: Mapping[str, Any]) -> MemoryS
     """
     refuse_unknown(name, options, ("store",))
     return MemorySink(context, MemoryStore.named(str(options.get("store", name))))
-
-
-def refuse_unknown(name: str, options: Iterable[str], known: Sequence[str]) -> None:
-    """Refuses options that a factory does not know.
-
-    Raises:
-        RejectedError: There is one.
-    """
-    unknown = [option for option in options if option not in known]
-    if unknown:
-        raise RejectedError(f"{name}.{unknown[0]}: there is no such option; known are {', '.join(known)}")
-
-
-def merge(into: dict[str, Any], values: Mapping[str, Any]) -> None:
-    """Adds a part of a configuration to what there is, key by key; the later value of a key wins."""
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            inner = into.get(key)
-            if not isinstance(inner, dict):
-                inner = into[key] = {}
-            merge(inner, value)
-        else:
-            into[key] = value

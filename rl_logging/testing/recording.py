@@ -33,7 +33,7 @@ from rl_logging.records import (
 )
 from rl_logging.run import Run, endings
 from rl_logging.settings import Loaded
-from rl_logging.testing.memory import merge
+from rl_logging.testing.memory_run import merge
 
 R = TypeVar("R", bound=Record)
 
@@ -208,9 +208,9 @@ class _MemoryRun:
         """None: their values are waited for."""
         return 0
 
-    def hold(self, tensors: Sequence[Any], accept: Callable[[list[float], float], None]) -> None:
+    def hold(self, tensors: Sequence[Any], accept: Callable[[list[Any], float], None], *, whole: bool = False) -> None:
         """Waits for the values, so that a test finds its record at once."""
-        accept([float(tensor.item()) for tensor in tensors], time.time())
+        accept([tensor.cpu() if whole else float(tensor.item()) for tensor in tensors], time.time())
 
     def settle(self, timeout_s: float) -> bool:
         """Nothing is held."""

@@ -268,12 +268,11 @@ def test_a_failing_store_fails_no_skrl_training(tmp_path: Path, caplog: pytest.L
 
 
 @pytest.fixture
-def uri(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def uri(mlflow_uri: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     backends = str(Path(__file__).parents[2] / "backends")
     monkeypatch.syspath_prepend(backends)  # an environment beside the usual one has them on no path of its own
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     monkeypatch.setattr("mlflow.tracking.fluent._active_experiment_id", None)
-    mlflow.set_tracking_uri(uri)
+    mlflow.set_tracking_uri(mlflow_uri)
     mlflow.set_experiment("toolchain")
 
     def refuse(*args: Any, **kwargs: Any) -> None:
@@ -282,7 +281,7 @@ def uri(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setattr(mlflow.MlflowClient, "log_batch", refuse)
     monkeypatch.setattr(mlflow, "log_metrics", refuse)
     monkeypatch.setenv("RL_LOGGING_DELIVERY", "process")
-    yield uri
+    yield mlflow_uri
     mlflow.set_tracking_uri(None)  # what is set here would go before every other test's environment
 
 

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 import torch
 from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
-from stable_baselines3.common.callbacks import BaseCallback, CallbackList, EvalCallback
+from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import DISABLED, Figure, HParam, Image, KVWriter, Logger, Video, configure
 
-from rl_logging.adapters.stable_baselines3 import MetricsCallback, backlog, make_callbacks
+from rl_logging.adapters.stable_baselines3 import MetricsCallback, make_callbacks
 from rl_logging.adapters.stable_baselines3.names import clean, name_table
 from rl_logging.adapters.stable_baselines3.progress import Episodes as EpisodeFigures
 from tests.support.adapter_logger import AdapterLogger
@@ -512,7 +512,7 @@ def test_the_clock_is_the_models() -> None:
 
     class Reader(BaseCallback):
         def _on_step(self) -> bool:
-            assert logger.read_clock is not None
+            assert callable(logger.read_clock)
             seen.append((self.model.num_timesteps, logger.read_clock()))
             return True
 
@@ -521,8 +521,7 @@ def test_the_clock_is_the_models() -> None:
     model.learn(64, callback=[*make_callbacks(logger), Reader()])
     assert seen[:32] == [(step, step) for step in range(2, 65, 2)]
     assert seen[32:] == [(step, step + 64) for step in range(2, 65, 2)]
-    assert logger.read_clock is not None
-    assert logger.read_clock() == 128
+    assert logger.read_clock == 128  # where the training has left it
 
 
 class Boom(BaseCallback):
@@ -772,27 +771,6 @@ def test_a_disabled_logger_of_theirs_is_still_heard_once() -> None:
     assert "old" not in logger.names
 
 
-def test_it_works_below_other_callbacks() -> None:
-    logger = AdapterLogger()
-    model = ppo()
-    evaluation = EvalCallback(
-        make_vec_env("CartPole-v1", n_envs=2, seed=1),
-        callback_after_eval=make_callbacks(logger)[0],
-        eval_freq=40,
-        n_eval_episodes=1,
-        verbose=0,
-    )
-    model.learn(128, callback=CallbackList([evaluation]))
-    # Nobody tells a callback there of the training's end.
-    assert not is_untouched(model.logger)
-    logger.finish()
-    assert [step for step, _ in logger.points("eval/episode_reward_mean")] == [80]
-    assert [step for step, _ in logger.points("fps")] == [64, 128]
-    assert is_untouched(model.logger)
-    (told,) = logger.warnings.values()
-    assert "MetricsCallback below a EvalCallback is not told of steps and rollouts" in told
-
-
 @pytest.mark.parametrize(
     ("key", "name"),
     [("train/x", "x"), ("rollout/x", "x"), ("time/x", "x"), ("eval/x", "eval/x"), ("mine/train/x", "mine/train/x")],
@@ -921,32 +899,6 @@ def test_each_episode_is_a_point_and_those_of_one_step_are_one(interval: str | i
     assert logger.points("episode_length_std")[-1] == (step, 0.0)
 
 
-@pytest.mark.parametrize(("second_s", "at_once"), [(2.0, True), (0.001, False)])
-def test_no_episode_waits_for_long_in_memory(second_s: float, at_once: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Looking(BaseCallback):
-        ended = 0
-
-        def _on_step(self) -> bool:
-            self.ended += any("episode" in info for info in self.locals["infos"])
-            if self.ended:
-                waiting.add(self.ended - len(logger.points("episode_reward")))
-            return True
-
-    now, waiting = [0.0], set[int]()
-
-    def monotonic() -> float:
-        now[0] += second_s
-        return now[0]
-
-    monkeypatch.setattr(backlog, "monotonic", monotonic)
-    logger = AdapterLogger()
-    looking = Looking()
-    ppo(n_steps=256).learn(512, callback=[*make_callbacks(logger), looking])
-    assert looking.ended > 10
-    assert (waiting == {0}) is at_once
-    assert len(logger.points("episode_reward")) == looking.ended
-
-
 class Each(BaseCallback):
     """Calls a function in each step."""
 
@@ -957,23 +909,6 @@ class Each(BaseCallback):
     def _on_step(self) -> bool:
         self.call(self)
         return True
-
-
-def test_a_flush_writes_what_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backlog, "_LONGEST_S", 1e6)
-    logger = AdapterLogger("step")
-    seen = []
-
-    def flush(callback: Each) -> None:
-        if callback.n_calls == 10:
-            seen.append(len(logger.rows))
-            logger.flush()
-            seen.append(len(logger.rows))
-
-    ppo().learn(64, callback=[*make_callbacks(logger), Each(flush)])
-    # In its tenth call the nine steps before are complete.
-    assert seen == [0, 9]
-    assert [step for step, _ in logger.points("fps")] == list(range(2, 65, 2))
 
 
 def test_what_changes_after_it_was_recorded_is_logged_as_it_was() -> None:
@@ -1015,10 +950,16 @@ def test_episodes_that_an_exception_left_unlogged() -> None:
     assert [step for step, _ in logger.points("episode_reward")] == sorted({step for step, _ in episodes.finished})
 
 
-@pytest.mark.parametrize("returns", [(float("inf"), float("-inf")), (float("nan"), 1.0), (1e300, -1e300)])
-def test_figures_of_returns_that_are_no_ordinary_numbers(returns: tuple[float, float]) -> None:
+INFINITY = float("inf")
+
+
+@pytest.mark.parametrize(
+    ("returns", "deviation"),
+    [((INFINITY, -INFINITY), np.nan), ((INFINITY, 1.0), INFINITY), ((np.nan, 1.0), np.nan), ((1e300, -1e300), 1e300)],
+)
+def test_figures_of_returns_that_are_no_ordinary_numbers(returns: tuple[float, float], deviation: float) -> None:
     figures = EpisodeFigures(SimpleNamespace(ep_info_buffer=[{"r": value, "l": 1} for value in returns])).figures()
-    assert not np.isfinite(figures["episode_reward_std"])
+    assert figures["episode_reward_std"] == pytest.approx(deviation, nan_ok=True)
     assert figures["episode_length_mean"] == 1.0
 
 

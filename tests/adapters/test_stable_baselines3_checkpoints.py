@@ -333,11 +333,10 @@ print(logger.run_dir)
 """
 
 
-def test_a_program_with_mlflow_keeps_one_here_and_all_there(tmp_path: Path) -> None:
+def test_a_program_with_mlflow_keeps_one_here_and_all_there(tmp_path: Path, mlflow_uri: str) -> None:
     mlflow = pytest.importorskip("mlflow")
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     done = subprocess.run(
-        [sys.executable, "-c", TRAINING, uri, str(tmp_path / "runs")],
+        [sys.executable, "-c", TRAINING, mlflow_uri, str(tmp_path / "runs")],
         cwd=tmp_path,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -348,7 +347,7 @@ def test_a_program_with_mlflow_keeps_one_here_and_all_there(tmp_path: Path) -> N
     assert done.returncode == 0, done.stderr
     run_dir = Path(done.stdout.strip().splitlines()[-1])
     assert [path.name for path in (run_dir / "models" / "checkpoint").iterdir()] == ["step_192.2"]
-    client = mlflow.MlflowClient(uri)
+    client = mlflow.MlflowClient(mlflow_uri)
     (run,) = client.search_runs([client.get_experiment_by_name("e").experiment_id])
     history = client.get_metric_history(run.info.run_id, "eval/episode_reward_mean")
     assert [point.step for point in history] == [64, 128, 192]

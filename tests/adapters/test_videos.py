@@ -16,7 +16,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from rl_logging.adapters.videos import ClosingHook, recorders, watch_env
+from rl_logging.adapters.video_hooks import ClosingHook
+from rl_logging.adapters.videos import recorders, watch_env
 from rl_logging.media.whole import is_whole
 from rl_logging.testing import RecordingLogger
 from rl_logging.videos import watch as video_watch
@@ -133,6 +134,36 @@ def test_record_video_of_gymnasiums_vectors(logger: RecordingLogger, tmp_path: P
         [*files(tmp_path / "one"), *files(tmp_path / "all")]
     )
     assert "rl-video-step-2.mp4" in files(tmp_path / "all")
+
+
+@pytest.mark.skipif(not HAS_AUTORESET_MODES, reason="Gymnasium 0.x has no RecordVideo for vectors")
+@pytest.mark.parametrize("mode", ["NEXT_STEP", "SAME_STEP"])
+@pytest.mark.parametrize("around", ["one", "all"])
+@pytest.mark.filterwarnings("ignore:.*autoreset mode is same-step")
+def test_a_vectors_videos_have_the_step_that_ended_their_episode(
+    logger: RecordingLogger, tmp_path: Path, mode: str, around: str
+) -> None:
+    makers = [lambda: recorded(tmp_path / "v") if around == "one" else cart_pole(), cart_pole]
+    envs: Any = gym.vector.SyncVectorEnv(makers, autoreset_mode=getattr(gym.vector.AutoresetMode, mode))
+    if around == "all":
+        envs = gym.wrappers.vector.RecordVideo(envs, str(tmp_path / "v"), episode_trigger=lambda episode: True)
+    watch_env(logger, envs)
+    taken = 0
+    logger.set_clock(lambda: 2 * taken)
+    ended: list[int] = []
+    envs.reset(seed=0)
+    for _ in range(20):
+        _, _, terminated, truncated, _ = envs.step(np.array([0, 1]))
+        taken += 1  # as an adapter, which counts a step that it has got
+        if terminated[0] or truncated[0]:
+            ended.append(2 * taken)
+    assert len(ended) >= 2
+    steps = [step for _, step in logged(logger)]
+    assert steps == ended[: len(steps)]
+    assert len(steps) >= len(ended) - 1
+    envs.close()
+    logger.finish()
+    assert {caption for caption, _ in logged(logger)} == files(tmp_path / "v")
 
 
 def test_a_recording_that_outlives_the_run_is_told(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from tests.benchmarks import stores
 from tests.benchmarks.rows import Row
 from tests.benchmarks.turns import Call, measure, summarise
 
@@ -81,11 +82,7 @@ def rows(arguments: Sequence[str]) -> list[Row]:
 def rl_logging(folder: Path, stack: ExitStack) -> Call:
     from rl_logging import ExperimentLogger
 
-    config = {
-        "mlflow": {"tracking_uri": f"sqlite:///{folder}/ours.db"},
-        "wandb": {"mode": "offline", "dir": str(folder)},
-    }
-    logger = stack.enter_context(ExperimentLogger(config, dir=folder / "runs", quiet=True))
+    logger = stack.enter_context(ExperimentLogger(stores.both(folder), dir=folder / "runs", quiet=True))
     assert not {"mlflow", "wandb"} & set(sys.modules)
     return lambda step: logger.log_metrics(VALUES, step=step)
 

@@ -7,8 +7,6 @@ that says something. Where nothing else runs, that of the clock, shown beside it
 from __future__ import annotations
 
 import argparse
-import logging
-import os
 import statistics
 import tempfile
 from collections.abc import Callable, Sequence
@@ -17,8 +15,8 @@ from pathlib import Path
 
 import psutil
 
-from tests.benchmarks import runs
-from tests.benchmarks.rows import Row
+from tests.benchmarks import runs, stores
+from tests.benchmarks.rows import Row, ratio_row
 from tests.benchmarks.runs import Spent
 from tests.support.mlflow_server import running_mlflow_server
 
@@ -35,8 +33,7 @@ def rows(arguments: Sequence[str]) -> list[Row]:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", choices=STORES, help="one store instead of all")
     options = parser.parse_args(arguments)
-    os.environ.update(WANDB_SILENT="true", MLFLOW_DISABLE_TELEMETRY="true")
-    logging.disable(logging.INFO)
+    stores.quieten()
     found = []
     for store, (begin, beside, scalars) in STORES.items():
         if options.only in (None, store):
@@ -69,20 +66,16 @@ def turns(ours: Subject, raw: Subject, scalars: int, per_call: int, rounds: int)
 def throughput(store: str, beside: str, found: Turns) -> Row:
     cpu = statistics.median(raw.cpu_s / ours.cpu_s for ours, raw in found)
     wall = statistics.median(raw.wall_s / ours.wall_s for ours, raw in found)
-    return Row(
-        name=f"delivery into {store}",
+    return ratio_row(
+        f"delivery into {store}",
         beside=beside,
-        goal=f"≥ {GOAL} of it",
-        figure=f"{cpu:.2f} of it by CPU time, {wall:.2f} by the clock",
-        reached=cpu >= GOAL,
-        details={
-            "cpu_ratio": cpu,
-            "wall_ratio": wall,
-            "ours_cpu_s": [ours.cpu_s for ours, _ in found],
-            "raw_cpu_s": [raw.cpu_s for _, raw in found],
-            "ours_wall_s": [ours.wall_s for ours, _ in found],
-            "raw_wall_s": [raw.wall_s for _, raw in found],
-        },
+        goal=GOAL,
+        cpu=cpu,
+        wall=wall,
+        ours_cpu_s=[ours.cpu_s for ours, _ in found],
+        raw_cpu_s=[raw.cpu_s for _, raw in found],
+        ours_wall_s=[ours.wall_s for ours, _ in found],
+        raw_wall_s=[raw.wall_s for _, raw in found],
     )
 
 
@@ -102,8 +95,7 @@ def growth(store: str, beside: str, found: dict[int, Turns], scalars: int) -> Ro
 
 def mlflow_sqlite(folder: Path, stack: ExitStack) -> tuple[Subject, Subject]:
     def ours(scalars: int, per_call: int) -> Spent:
-        config = {"mlflow": {"tracking_uri": f"sqlite:///{folder}/ours.db"}}
-        return runs.deliver(runs.offline_run(folder / "runs", config, scalars, per_call))
+        return runs.deliver(runs.offline_run(folder / "runs", stores.mlflow_sqlite(folder), scalars, per_call))
 
     return ours, lambda scalars, per_call: runs.raw_mlflow(f"sqlite:///{folder}/raw.db", scalars, per_call)
 
@@ -123,8 +115,7 @@ def wandb_offline(folder: Path, stack: ExitStack) -> tuple[Subject, Subject]:
     (folder / "raw").mkdir()
 
     def ours(scalars: int, per_call: int) -> Spent:
-        config = {"wandb": {"mode": "offline", "dir": str(folder / "ours")}}
-        return runs.deliver(runs.offline_run(folder / "runs", config, scalars, per_call))
+        return runs.deliver(runs.offline_run(folder / "runs", stores.wandb_offline(folder), scalars, per_call))
 
     return ours, lambda scalars, per_call: runs.raw_wandb(folder / "raw", scalars, per_call)
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
-import os
 import statistics
 import tempfile
 import time
@@ -14,7 +12,7 @@ from pathlib import Path
 from rl_logging import ExperimentLogger
 from rl_logging.bundle import Bundle
 from rl_logging.bundle.destination import states
-from tests.benchmarks import runs
+from tests.benchmarks import runs, stores
 from tests.benchmarks.rows import Row
 
 MOST_S = 0.5
@@ -26,8 +24,7 @@ def rows(arguments: Sequence[str]) -> list[Row]:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks finish")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args(arguments)
-    os.environ.update(WANDB_SILENT="true", MLFLOW_DISABLE_TELEMETRY="true")
-    logging.disable(logging.INFO)
+    stores.quieten()
     with tempfile.TemporaryDirectory() as folder:
         found = [(ours_s(Path(folder)), raw_s(Path(folder))) for _ in range(options.rounds)]
     theirs_s = statistics.median(raw for _, raw in found)
@@ -45,11 +42,7 @@ def rows(arguments: Sequence[str]) -> list[Row]:
 
 
 def ours_s(folder: Path) -> float:
-    config = {
-        "mlflow": {"tracking_uri": f"sqlite:///{folder}/ours.db"},
-        "wandb": {"mode": "offline", "dir": str(folder / "ours")},
-    }
-    logger = ExperimentLogger(config, dir=folder / "runs", quiet=True)
+    logger = ExperimentLogger(stores.both(folder), dir=folder / "runs", quiet=True)
     for step in range(CALLS):
         logger.log_metrics(runs.values(runs.PER_CALL, step), step=step)
     logger.flush(FLUSH_S)

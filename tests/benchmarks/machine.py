@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -20,7 +19,7 @@ from typing import Any
 import psutil
 
 from rl_logging import ExperimentLogger
-from tests.benchmarks import runs
+from tests.benchmarks import runs, stores
 from tests.benchmarks.rows import Row
 
 RUNS = (1, 2, 4, 8)
@@ -70,11 +69,7 @@ def together(count: int) -> list[dict[str, Any]]:
 
 def train(folder: Path) -> dict[str, float]:
     """Logs one run, and returns what its delivery took until both stores had everything."""
-    config = {
-        "mlflow": {"tracking_uri": f"sqlite:///{folder}/mlflow.db"},
-        "wandb": {"mode": "offline", "dir": str(folder)},
-    }
-    with ExperimentLogger(config, dir=folder, quiet=True) as logger:
+    with ExperimentLogger(stores.both(folder), dir=folder, quiet=True) as logger:
         logger.log_metrics(runs.values(runs.PER_CALL, 0), step=0)
         logger.flush(TIMEOUT_S)
         start_cpu_s, _ = delivery()
@@ -100,5 +95,5 @@ def delivery() -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    os.environ.update(WANDB_SILENT="true", MLFLOW_DISABLE_TELEMETRY="true")
+    stores.quieten()
     print(json.dumps(train(Path(sys.argv[1]))))

@@ -54,4 +54,28 @@ def from_json(data: Mapping[str, object]) -> dict[str, list[Row]]:
     return {group: [Row(**row) for row in rows] for group, rows in groups.items()}
 
 
+def ratio_row(
+    name: str, *, beside: str, goal: float, cpu: float, wall: float, more: str = "", **details: object
+) -> Row:
+    """Returns the row of a speed that is judged by its ratio to another one's in CPU time.
+
+    Args:
+        name: What was measured.
+        beside: What it was measured beside.
+        goal: The least ratio.
+        cpu: The ratio by CPU time.
+        wall: The ratio by the clock.
+        more: What stands behind the two.
+        **details: The numbers behind it.
+    """
+    return Row(
+        name=name,
+        beside=beside,
+        goal=f"≥ {goal} of it",
+        figure=f"{cpu:.2f} of it by CPU time, {wall:.2f} by the clock{more}",
+        reached=cpu >= goal,
+        details={"cpu_ratio": cpu, "wall_ratio": wall, **details},
+    )
+
+
 _WORDS = {True: "yes", False: "[bold red]NO[/]", None: ""}

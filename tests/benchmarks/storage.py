@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import logging
-import os
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from tests.benchmarks import runs
+from tests.benchmarks import runs, stores
 from tests.benchmarks.rows import Row
 
 SCALARS = 20_000
@@ -17,8 +15,7 @@ SCALARS = 20_000
 
 def rows(arguments: Sequence[str]) -> list[Row]:
     argparse.ArgumentParser(prog="python -m tests.benchmarks storage").parse_args(arguments)
-    os.environ.update(WANDB_SILENT="true", MLFLOW_DISABLE_TELEMETRY="true")
-    logging.disable(logging.INFO)
+    stores.quieten()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         bundle = runs.offline_run(folder / "runs", {}, SCALARS)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
-import os
 import resource
 import subprocess
 import sys
@@ -18,8 +16,8 @@ import psutil
 
 from rl_logging.bundle import Bundle
 from rl_logging.bundle.destination import states
-from tests.benchmarks import runs
-from tests.benchmarks.rows import Row
+from tests.benchmarks import runs, stores
+from tests.benchmarks.rows import Row, ratio_row
 from tests.benchmarks.runs import Spent
 from tests.support import memory
 
@@ -43,16 +41,11 @@ def rows(arguments: Sequence[str]) -> list[Row]:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks sync")
     parser.add_argument("--scalars", type=int, default=1_000_000)
     options = parser.parse_args(arguments)
-    os.environ.update(WANDB_SILENT="true", MLFLOW_DISABLE_TELEMETRY="true")
-    logging.disable(logging.INFO)
+    stores.quieten()
     found = []
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        config = {
-            "mlflow": {"tracking_uri": f"sqlite:///{folder}/ours.db"},
-            "wandb": {"mode": "offline", "dir": str(folder / "ours")},
-        }
-        bundle = runs.offline_run(folder / "runs", config, options.scalars)
+        bundle = runs.offline_run(folder / "runs", stores.both(folder), options.scalars)
         (folder / "raw").mkdir()
         raw: dict[str, Callable[[int], Spent]] = {
             "mlflow": lambda scalars: runs.raw_mlflow(f"sqlite:///{folder}/raw.db", scalars),
@@ -77,19 +70,16 @@ def as_rows(store: str, scalars: int, synced: Synced, before: Spent, after: Spen
     early = next((mb for delivered, mb in synced.history if delivered >= scalars // 5), 0.0)
     rise_mb = synced.peak_mb - early
     return [
-        Row(
-            name=f"sync of {scalars:,} scalars to {store}, the command's start and end included",
+        ratio_row(
+            f"sync of {scalars:,} scalars to {store}, the command's start and end included",
             beside=beside,
-            goal=f"≥ {GOAL} of it",
-            figure=f"{cpu:.2f} of it by CPU time, {wall:.2f} by the clock ({a_second:,.0f} a second)",
-            reached=cpu >= GOAL,
-            details={
-                "cpu_ratio": cpu,
-                "wall_ratio": wall,
-                "ours": vars(synced.spent),
-                "raw": [vars(before), vars(after)],
-                "raw_scalars": part,
-            },
+            goal=GOAL,
+            cpu=cpu,
+            wall=wall,
+            more=f" ({a_second:,.0f} a second)",
+            ours=vars(synced.spent),
+            raw=[vars(before), vars(after)],
+            raw_scalars=part,
         ),
         Row(
             name="its memory at the most, and its rise over the last four fifths",

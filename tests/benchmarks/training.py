@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
 
 import gymnasium
 import torch
@@ -23,6 +22,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 
 from rl_logging import ExperimentLogger
+from tests.benchmarks import stores
 from tests.benchmarks.rows import Row
 
 EVERY = 10
@@ -87,11 +87,7 @@ def nothing(folder: Path) -> Iterator[Log]:
 
 
 def _logger(folder: Path) -> ExperimentLogger:
-    settings: dict[str, Any] = {
-        "mlflow": {"tracking_uri": f"sqlite:///{folder}/mlflow.db"},
-        "wandb": {"mode": "offline", "dir": str(folder)},
-    }
-    return ExperimentLogger(settings, dir=folder / "runs", quiet=True)
+    return ExperimentLogger(stores.both(folder), dir=folder / "runs", quiet=True)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from rl_logging.delivery import DestinationWorker
-from rl_logging.delivery.worker import ABANDONED_MOST
+from rl_logging.delivery.opening import ABANDONED_MOST
 from rl_logging.records import Record, RunStatus
 from rl_logging.sinks import Sink, SinkContext
 from rl_logging.testing.memory import MemorySink, MemoryStore

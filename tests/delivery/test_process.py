@@ -15,10 +15,12 @@ import pytest
 
 from rl_logging import ExperimentLogger
 from rl_logging.bundle import Bundle
-from rl_logging.bundle.destination import states
-from rl_logging.launch import child
+from rl_logging.bundle.destination import DestinationFile, destinations, states
+from rl_logging.delivery import process as process_module
+from rl_logging.delivery.process import Server
+from rl_logging.launch import booting, child
 from rl_logging.launch.child import DeliveryProcess
-from rl_logging.messages import Left
+from rl_logging.messages import Left, Serve
 from rl_logging.processes import started_at, wait_for_end
 from rl_logging.testing.files import FileStore
 from tests.support.bundles import make_bundle
@@ -29,7 +31,9 @@ def sink(path: Path, **options: Any) -> dict[str, Any]:
 
 
 @pytest.fixture(autouse=True)
-def _own_processes() -> Any:
+def _own_processes(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A delivery process for each test, which waits for no further run."""
+    monkeypatch.setattr(booting, "LINGER_S", 0.0)
     DeliveryProcess.forget_all()
     yield
     DeliveryProcess.forget_all()
@@ -110,6 +114,77 @@ def test_one_process_serves_several_runs_and_ends_with_its_work(tmp_path: Path) 
     assert sorted(FileStore(path).points()) == [("a", 0, 1.0), ("b", 0, 2.0), ("c", 0, 3.0)]
 
 
+def test_runs_one_after_the_other_use_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(booting, "LINGER_S", 1000.0)
+    path = tmp_path / "out.jsonl"
+    pids = []
+    for seed in range(3):
+        with ExperimentLogger(sinks=sink(path), dir=tmp_path / "runs", quiet=True) as logger:
+            logger.log_metrics({"a": seed})
+            pids.append(process_of().pid)
+        assert not logger._last_run._delivery.progress.active  # type: ignore[attr-defined]
+        bundle = Bundle(logger.run_dir)
+        assert not any(DestinationFile(bundle, entry).being_delivered() for entry in destinations(bundle))
+        assert not process_of()._serving
+    assert pids[0] is not None
+    assert pids == [pids[0]] * 3
+    assert started_at(pids[0]) is not None
+    assert sorted(FileStore(path).points()) == [("a", 0, float(seed)) for seed in range(3)]
+    os.kill(pids[0], signal.SIGKILL)
+    assert ended(pids[0])
+
+
+def test_the_process_that_waits_for_another_run_goes_with_the_training(tmp_path: Path) -> None:
+    ran = run_script(
+        tmp_path,
+        f"""
+from rl_logging.launch import booting
+from rl_logging.launch.child import DeliveryProcess
+logger.finish()
+booting.LINGER_S = 1000.0
+DeliveryProcess.forget_all()
+for seed in range(2):
+    with ExperimentLogger(sinks={sink(tmp_path / "out.jsonl")!r}, dir="runs", quiet=True) as logger:
+        (process,) = DeliveryProcess._shared.values()
+        print(process.pid, flush=True)
+""",
+    )
+    assert ran.returncode == 0, ran.stderr
+    first, second = map(int, ran.stdout.split())
+    assert first == second
+    assert ended(first)
+
+
+def test_a_process_that_has_waited_in_vain_is_no_zombie(tmp_path: Path) -> None:
+    with ExperimentLogger(sinks=sink(tmp_path / "out.jsonl"), dir=tmp_path / "runs", quiet=True) as logger:
+        logger.log_metrics({"a": 1})
+        process = process_of()
+        pid = process.pid
+    assert pid is not None
+    assert ended(pid)
+    pause = threading.Event()
+    for _ in range(3000):
+        if process.pid is None:
+            break
+        pause.wait(0.01)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
+
+
+def test_who_leaves_takes_up_nothing_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[object] = []
+    monkeypatch.setattr(process_module, "BundleDelivery", lambda *arguments, **_: made.append(arguments))
+    # The training process sees the end of this one, and starts another for what it asked for.
+    with open(os.devnull, "wb") as events:
+        server = Server(events, 0.0)
+        server._asked.set()
+        server.wait()
+        bundle = make_bundle(tmp_path)
+        server._try_to_obey(Serve(str(bundle.path), 1.0, 0.01))
+        assert not server._samplings
+    assert not made
+
+
 def test_other_environment_variables_mean_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "out.jsonl"
     first = ExperimentLogger(sinks=sink(path), dir=tmp_path / "runs", quiet=True)
@@ -139,7 +214,7 @@ def test_a_delivery_process_that_is_killed_is_started_again_and_nothing_is_doubl
 def test_without_a_hello_a_thread_takes_over_with_one_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(child, "_BOOT", "import sys; sys.exit(3)")
+    monkeypatch.setattr(booting, "BOOT", "import sys; sys.exit(3)")
     monkeypatch.setattr(child, "RESTART_AFTER_S", 0.01)
     with ExperimentLogger(sinks=sink(tmp_path / "out.jsonl"), dir=tmp_path / "runs", quiet=True) as logger:
         logger.log_metrics({"a": 1})
@@ -153,7 +228,7 @@ def test_without_a_hello_a_thread_takes_over_with_one_warning(
 def test_a_process_that_says_nothing_is_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(child, "_BOOT", "import sys; sys.stdin.read()")
+    monkeypatch.setattr(booting, "BOOT", "import sys; sys.stdin.read()")
     monkeypatch.setattr(child, "HELLO_S", 0.2)
     with ExperimentLogger(sinks=sink(tmp_path / "out.jsonl"), dir=tmp_path / "runs", quiet=True) as logger:
         logger.log_metrics({"a": 1})

@@ -13,7 +13,7 @@ import filelock
 import msgspec
 import pytest
 
-from rl_logging import ExperimentLogger, locks
+from rl_logging import ExperimentLogger, leases
 from rl_logging.bundle import Bundle
 from rl_logging.bundle.destination import DestinationFile
 from rl_logging.delivery import DestinationWorker
@@ -37,7 +37,7 @@ def _leases(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(filelock.FileLock, "_acquire", refuse)
-    monkeypatch.setattr(locks, "HEARTBEAT_S", 0.01)
+    monkeypatch.setattr(leases, "HEARTBEAT_S", 0.01)
 
 
 def take_over(lease: Path) -> None:

@@ -12,6 +12,7 @@ from mlflow.entities import Run
 
 from rl_logging.examples.cleanrl_ppo import main
 from tests.support import wandb_file
+from tests.support.mlflow_database import database
 from tests.support.processes import own_environ, run_command
 
 TIMESTEPS = 1024
@@ -37,6 +38,7 @@ EACH_UPDATE = [
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cwd = tmp_path_factory.mktemp("cleanrl")
+    database(cwd / "out" / "mlflow.db")
     command = (
         f"python -m rl_logging.examples.cleanrl_ppo --total-timesteps {TIMESTEPS} --dir out --capture-video "
         "--no-clip-vloss --learning-rate 1e-3"

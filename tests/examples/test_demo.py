@@ -13,7 +13,7 @@ from mlflow.entities import Run
 from tests.support import wandb_file
 from tests.support.processes import own_environ, run_command
 
-TIMESTEPS = 30_000
+TIMESTEPS = 16_000
 NUM_ENVS = 8
 SHARED = (
     "episode_reward_mean",

@@ -15,6 +15,7 @@ from PIL import Image as Picture
 
 from rl_logging.reading import read_metrics
 from tests.support import wandb_file
+from tests.support.mlflow_database import database
 from tests.support.processes import own_environ, run_command
 
 TIMESTEPS = {"sb3_ppo": 2048, "skrl_ppo": 2048, "custom_loop": 50_000}
@@ -36,12 +37,12 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Ran]:
     @functools.cache
     def run(name: str) -> Ran:
         cwd = tmp_path_factory.mktemp(name)
+        client = MlflowClient(database(cwd / "out" / "mlflow.db"))
         command = f"python -m rl_logging.examples.{name} --timesteps {TIMESTEPS[name]} --dir out"
         done = run_command(command, cwd, env=own_environ(cwd / "home"))
         assert done.returncode == 0, done.stderr
         assert "mlflow ui --backend-store-uri" in done.stderr
         assert "still owed" not in done.stderr
-        client = MlflowClient(f"sqlite:///{cwd / 'out' / 'mlflow.db'}")
         experiment = client.get_experiment_by_name("cartpole")
         assert experiment is not None
         (run,) = client.search_runs([experiment.experiment_id])

@@ -23,13 +23,14 @@ pytest.importorskip("skrl")
 from rl_logging.examples.skrl_training import environments
 from rl_logging.examples.skrl_training.__main__ import main, parse_interval
 from rl_logging.examples.skrl_training.agents import runner_config
+from tests.support.mlflow_database import database
 
 SHORT = ("--num_envs", "2", "--timesteps", "160", "--seed", "3")
 
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> MlflowClient:
-    return MlflowClient(f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}")
+    return MlflowClient(database(tmp_path_factory.mktemp("store") / "mlflow.db"))
 
 
 @pytest.fixture

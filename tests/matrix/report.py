@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
@@ -64,3 +65,22 @@ def as_rst(found: Found) -> str:
             parts += [f"   * - ``{name}``", f"     - {told}"]
         parts.append("")
     return "\n".join(parts)
+
+
+def from_rst(text: str) -> Found:
+    """Returns what the tables of `as_rst` say."""
+    read: dict[str, dict[str, frozenset[str]]] = {}
+    for part in re.split(rf"^(?=(?:{'|'.join(map(re.escape, FRAMEWORKS))})\n\^+$)", text, flags=re.MULTILINE)[1:]:
+        framework = part.partition("\n")[0]
+        algorithms = _words(re.search(r"^\d+ algorithms: (.*)\.$", part, flags=re.MULTILINE)[1])
+        logged: dict[str, set[str]] = {algorithm: set() for algorithm in algorithms}
+        for name, told in re.findall(r"^   \* - ``(.+)``\n     - (.+)$", part, flags=re.MULTILINE):
+            but = _words(told.removeprefix("all").removeprefix(" but "))
+            for algorithm in [it for it in algorithms if it not in but] if told.startswith("all") else but:
+                logged[algorithm].add(name)
+        read[framework] = {algorithm: frozenset(names) for algorithm, names in logged.items()}
+    return read
+
+
+def _words(text: str) -> list[str]:
+    return [word for word in text.split(", ") if word]

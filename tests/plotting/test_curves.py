@@ -79,10 +79,9 @@ def test_a_sweeps_runs_are_no_seeds_of_each_other(tmp_path: Path) -> None:
     assert [(curve.setting, curve.runs) for curve in curves] == [(("g", "0.1"), 2), (("g", "0.2"), 2)]
 
 
-def test_a_store_and_run_directories_in_one_picture(folder: Path, tmp_path: Path) -> None:
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    train(tmp_path, "skrl", 7, mlflow={"tracking_uri": uri})
-    _, curves = learning_curves([open_store(str(folder / "rl_runs")), open_store(uri)], METRIC)
+def test_a_store_and_run_directories_in_one_picture(folder: Path, tmp_path: Path, mlflow_uri: str) -> None:
+    train(tmp_path, "skrl", 7, mlflow={"tracking_uri": mlflow_uri})
+    _, curves = learning_curves([open_store(str(folder / "rl_runs")), open_store(mlflow_uri)], METRIC)
     assert [curve.runs for curve in curves] == [4, 3]
 
 

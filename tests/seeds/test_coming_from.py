@@ -29,14 +29,13 @@ def test_the_ray_samples_lines_are_shown_with_one_import_changed() -> None:
     assert top_checkpoint().code == CODE[2]
 
 
-def test_a_trial_nests_as_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_nests_as_shown(mlflow_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     mlflow = pytest.importorskip("mlflow")
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_uri)
     monkeypatch.setenv("RL_LOGGING_DELIVERY", "thread")
     Path("checkpoint_000010").mkdir()
     Path("checkpoint_000010", "state.pkl").write_bytes(b"state")
-    client = mlflow.MlflowClient(uri)
+    client = mlflow.MlflowClient(mlflow_uri)
     parent = client.create_run("0").info.run_id
     exec(CODE[3], {"lr": 1e-3, "parent_run_id": parent, "trial_name": "trial_0"})
     (trial,) = client.search_runs(["0"], f"tags.`mlflow.parentRunId` = '{parent}'")

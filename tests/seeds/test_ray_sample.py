@@ -85,13 +85,12 @@ def test_every_snippet_is_run_or_shown() -> None:
     assert sorted(SNIPPETS) == sorted([*RUN, *SHOWN])
 
 
-def test_the_documents_sweep_and_its_best_checkpoint(tmp_path: Path) -> None:
+def test_the_documents_sweep_and_its_best_checkpoint(tmp_path: Path, mlflow_uri: str) -> None:
     pytest.importorskip("ray")
     done = run_script(program(), tmp_path, timeout_s=TIMEOUT_S)
     assert done.returncode == 0, done.stderr[-3000:]
 
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    client = MlflowClient(uri)
+    client = MlflowClient(mlflow_uri)
     experiment = client.get_experiment_by_name("pbt_ppo")
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id])
@@ -124,7 +123,7 @@ def test_the_documents_sweep_and_its_best_checkpoint(tmp_path: Path) -> None:
     assert json.loads(state.read_text()) == {"i": 3, "score": pytest.approx(2.0 + max(rate, 1.0))}
 
     # The document's command, with the store, which is not the folder `mlruns` any more.
-    shown = rl_logging_look_command({"tracking_uri": uri}, {}) or ""
+    shown = rl_logging_look_command({"tracking_uri": mlflow_uri}, {}) or ""
     assert shlex.split(shown)[:2] == SNIPPETS["local ui"].code.split()
 
 

@@ -19,6 +19,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from tests.seeds.snippets import Snippet, snippets
+from tests.support.mlflow_database import database
 from tests.support.processes import run_script
 
 SNIPPETS = snippets("skrl_mlflow")
@@ -47,7 +48,7 @@ LAST = 144
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}"
+    return database(tmp_path_factory.mktemp("store") / "mlflow.db")
 
 
 def test_every_snippet_is_here() -> None:

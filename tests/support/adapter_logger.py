@@ -37,9 +37,9 @@ class AdapterLogger:
         self.images: list[tuple[str, Any, int | None]] = []
         self.videos: list[tuple[str, Any, int | None, float]] = []
         self.warnings: dict[str, str] = {}
-        self.read_clock: Callable[[], int | None] | None = None
+        self.read_clock: Callable[[], int | None] | int | None = None
+        self.restored_step: int | None = None
         self._at_finish: list[Callable[[], None]] = []
-        self._at_flush: list[Callable[[], None]] = []
 
     def pipeline(self, table: NameTable) -> Pipeline:
         return Pipeline(
@@ -67,18 +67,15 @@ class AdapterLogger:
     def log_video(self, name: str, frames: Any, step: int | None = None, fps: float = 30) -> None:
         self.videos.append((name, frames, step, fps))
 
-    def set_clock(self, read: Callable[[], int | None] | None) -> None:
+    def set_clock(self, read: Callable[[], int | None] | int | None) -> None:
         self.read_clock = read
+
+    def take_restored_step(self) -> int | None:
+        restored, self.restored_step = self.restored_step, None
+        return restored
 
     def on_finish(self, callback: Callable[[], None]) -> None:
         self._at_finish.append(callback)
-
-    def on_flush(self, callback: Callable[[], None]) -> None:
-        self._at_flush.append(callback)
-
-    def flush(self) -> None:
-        for callback in self._at_flush:
-            callback()
 
     def warn_once(self, key: str, message: str) -> None:
         self.warnings.setdefault(key, message)

@@ -7,13 +7,19 @@ from __future__ import annotations
 
 import sys
 import threading
-from types import SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 
 WAIT_S = 30.0
+WAITS = frozenset(
+    {
+        *("item", "tolist", "cpu", "numpy", "nonzero", "is_nonzero", "equal", "masked_select", "unique"),
+        *("__float__", "__int__", "__bool__", "__index__", "__array__", "__contains__"),
+    }
+)
 
 
 class CudaTensor(torch.Tensor):
@@ -23,9 +29,16 @@ class CudaTensor(torch.Tensor):
     is_cpu = False  # type: ignore[assignment]
 
     @classmethod
+    def waited_for(cls, how: str) -> None:
+        """Refuses to be looked at."""
+        raise AssertionError(f"{how} waits for the device")
+
+    @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if getattr(func, "__name__", "") in ("item", "tolist", "cpu", "__float__", "numpy", "__array__"):
-            raise AssertionError(f"{func.__name__} waits for the device")
+        if getattr(func, "__name__", "") in WAITS:
+            cls.waited_for(func.__name__)
+            plain = [arg.as_subclass(torch.Tensor) if isinstance(arg, torch.Tensor) else arg for arg in args]
+            return func(*plain, **(kwargs or {}))
         if func is torch.Tensor.copy_:  # into the host's memory, which stays what it is
             return args[0].copy_(args[1].as_subclass(torch.Tensor))
         return super().__torch_function__(func, types, args, kwargs or {})
@@ -75,13 +88,23 @@ class StreamEvent:
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> Stream:
     """Puts the device in torch's place, as the core sees torch, and returns its stream."""
     stream = Stream()
-    cuda = SimpleNamespace(
-        is_current_stream_capturing=lambda: stream.capturing,
-        current_stream=lambda device: stream,
-        Event=lambda blocking: StreamEvent(stream),
-    )
 
-    class Torch:
+    class Cuda:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(torch.cuda, name)
+
+        def is_current_stream_capturing(self) -> bool:
+            return stream.capturing
+
+        def current_stream(self, device: Any) -> Stream:
+            return stream
+
+        def Event(self, *, blocking: bool) -> StreamEvent:  # noqa: N802
+            return StreamEvent(stream)
+
+    class Torch(ModuleType):
+        cuda = Cuda()
+
         def __getattr__(self, name: str) -> Any:
             return getattr(torch, name)
 
@@ -89,7 +112,6 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> Stream:
             assert pin_memory, "a copy into memory that is not pinned waits"
             return torch.empty(size, dtype=dtype)
 
-    fake: Any = Torch()
-    fake.cuda = cuda
+    fake: Any = Torch("torch")
     monkeypatch.setitem(sys.modules, "torch", fake)
     return stream

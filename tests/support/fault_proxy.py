@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 FORWARD_TIMEOUT_S = 60
 REBIND_TRIES = 200
 
-FaultKind = Literal["hang", "status", "drop", "lose answer"]
+FaultKind = Literal["hang", "status", "drop", "lose answer", "hold", "hold and lose answer"]
 
 
 class Request(NamedTuple):
@@ -51,7 +51,8 @@ class Fault:
 
     Attributes:
         kind: ``hang`` (no answer until the fault is lifted, then a cut), ``status`` (that answer instead of the
-            server's), ``drop`` (cut before the server hears of it), ``lose answer`` (cut after the server has acted).
+            server's), ``drop`` (cut before the server hears of it), ``lose answer`` (cut after the server has acted),
+            ``hold`` (served once the fault is lifted), ``hold and lose answer``.
         where: Which requests; the others are served.
         most: How many of them; None: all.
         status: The answer's status.
@@ -238,6 +239,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         elif fault.kind == "lose answer":
             self._pass_on(request, answered=False)
+        elif fault.kind in ("hold", "hold and lose answer"):
+            lifted.wait()
+            self._pass_on(request, answered=fault.kind == "hold")
         else:
             self._answer(fault.status, [("Content-Type", "text/plain"), *fault.headers.items()], fault.body)
 

@@ -17,6 +17,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from tests.support.mlflow_database import database
+
 START_TIMEOUT_S = 90
 END_TIMEOUT_S = 10
 LIFETIME_S = 900
@@ -60,6 +62,8 @@ class MlflowServer:
             command = ["timeout", "--kill-after=5", str(LIFETIME_S), *command]
         environ = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "_MLFLOW_"))}
         environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        if not (self.folder / "server.db").exists():
+            database(self.folder / "server.db", "mlflow-artifacts:")
         self._release()
         with (self.folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(

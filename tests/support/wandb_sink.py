@@ -62,8 +62,8 @@ def isolated(folder: Path) -> Iterator[pytest.MonkeyPatch]:
         patch.setenv("WANDB_X_SAVE_REQUIREMENTS", "false")
         patch.setenv("WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL", "1")
         # A server beside us may be asked more often than one that others share.
-        patch.setattr("rl_logging_wandb.stores.POLL_INTERVAL_S", 0.1)
-        patch.setattr("rl_logging_wandb.stores.FAILED_INTERVAL_S", 0.2)
+        patch.setattr("rl_logging_wandb.online_store.POLL_INTERVAL_S", 0.1)
+        patch.setattr("rl_logging_wandb.online_store.FAILED_INTERVAL_S", 0.2)
         patch.setattr("rl_logging_wandb.opening.KNOCK_TIMEOUT_S", 2)
         # What an earlier test of this process left set up has that test's environment, its server among it.
         wandb.teardown()

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from rl_logging import ExperimentLogger
 from rl_logging.cli import main
 from rl_logging.journal import JournalReader
-from rl_logging.launch import child
+from rl_logging.launch import booting, child
 from rl_logging.launch.child import DeliveryProcess
 from rl_logging.records import End, Metrics, Record, decode
 from rl_logging.testing.files import FileStore
@@ -109,7 +109,7 @@ print(json.dumps(logger.run_id("mlflow")))
 """
 
 
-def test_the_delivery_process_samples_and_every_store_has_the_same(tmp_path: Path) -> None:
+def test_the_delivery_process_samples_and_every_store_has_the_same(tmp_path: Path, mlflow_uri: str) -> None:
     from mlflow import MlflowClient
 
     done = run_script(TRAINER, tmp_path, timeout_s=120)
@@ -118,7 +118,7 @@ def test_the_delivery_process_samples_and_every_store_has_the_same(tmp_path: Pat
     assert trainer == {"imported": [], "sampling": []}
     journaled = [record.values[MACHINE] for record in samples(Path(run_dir))]
     assert len(journaled) >= 3
-    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    client = MlflowClient(mlflow_uri)
     points = client.get_metric_history(run_id, MACHINE)
     assert sorted(point.value for point in points) == sorted(journaled)
     assert {point.step for point in points} <= {0, 7}
@@ -234,7 +234,7 @@ def test_one_process_samples_for_each_of_its_runs(tmp_path: Path) -> None:
 
 
 def test_where_no_process_can_be_had_a_thread_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(child, "_BOOT", "import sys; sys.exit(3)")
+    monkeypatch.setattr(booting, "BOOT", "import sys; sys.exit(3)")
     monkeypatch.setattr(child, "RESTART_AFTER_S", 0.01)
     with start(tmp_path) as logger:
         assert comes(lambda: len(samples(logger.run_dir)) >= 2)

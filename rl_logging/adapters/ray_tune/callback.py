@@ -12,7 +12,7 @@ from ray.tune.logger import LoggerCallback
 
 from rl_logging.adapters.ray_tune.sweep import Sweep
 from rl_logging.records import RunStatus
-from rl_logging.run.journaled import new_id
+from rl_logging.run.identity import new_id
 from rl_logging.settings import load
 
 log = logging.getLogger("rl_logging.ray_tune")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from rl_logging.adapters.skrl.names import SUCCESS_TAGS, UPDATE_TIME_TAG, learning_rate_tag, name_table
@@ -40,20 +41,21 @@ class Emitter:
     def episodes_ended(self, step: int, phase: Phase) -> None:
         """Takes notice of episodes that ended at the run's step, and were added to the phase's."""
         if self._tells_each_episode and phase.training:
-            self.pipeline.canonical(self._named(phase.episodes.drain(), phase), step)
+            self.pipeline.canonical(self._named(phase.told.drain(), phase), step)
 
     def collect(self) -> None:
         """Takes into the pipeline's window what was tracked so far: that of a whole evaluation grows with it."""
         self._into_window(self._drained())
 
-    def emit(self, step: int, phase: Phase, num_envs: int | None, unfinished: float | None = None) -> None:
+    def emit(self, step: int, phase: Phase, num_envs: int | None, unfinished: Any = None) -> None:
         """Emits the window, if anything was tracked in it.
 
         Args:
             step: The run's step.
             phase: What it is doing.
             num_envs: Environment steps in a step of the agent, or None where that is unknown.
-            unfinished: The mean return so far of the episodes that go on, or None where that is unknown.
+            unfinished: The mean return so far of the episodes that go on, which may be on a device still; None where
+                that is unknown.
         """
         window = self._drained()
         values: dict[str, float] = {}
@@ -63,8 +65,7 @@ class Emitter:
         if not values and not self._collected:
             return
         self._collected = False
-        own = phase.episodes.drain()
-        own.update(phase.episodes.metrics())
+        own: dict[str, Any] = {**phase.told.drain(), **phase.told.metrics()}
         if not SUCCESS_TAGS.isdisjoint(self._seen):
             own.pop("success_rate", None)  # the environment counts them itself
         if phase.training:
@@ -86,12 +87,12 @@ class Emitter:
                 # NumPy's float64 is a float too, and the pipeline's short way is for plain ones.
                 self.pipeline.record(tag, float(value) if isinstance(value, (float, int)) else value, how)
 
-    def _named(self, own: dict[str, float], phase: Phase) -> dict[str, float]:
+    def _named(self, own: Mapping[str, Any], phase: Phase) -> Mapping[str, Any]:
         prefix = phase.prefix + self._label
         return {prefix + name: value for name, value in own.items()} if prefix else own
 
-    def _training_metrics(self, step: int, num_envs: int | None) -> dict[str, float]:
-        values = self.progress.drain(num_envs)
+    def _training_metrics(self, step: int, num_envs: int | None) -> dict[str, Any]:
+        values: dict[str, Any] = self.progress.drain(num_envs)
         if UPDATE_TIME_TAG in self._seen:
             values.pop("learning_time", None)  # skrl's own has that name
         values.update(self.probe.drain())

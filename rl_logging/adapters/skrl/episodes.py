@@ -55,12 +55,12 @@ class Episodes:
     def add(self, rewards: Any) -> None:
         """Adds one step's rewards, of shape (num_envs, 1) or (num_envs,); a mapping of them is summed over agents.
 
-        A tensor on a device stays there: nothing is waited for.
+        A tensor on a device stays there: nothing is waited for. For CUDA's there is `DeviceEpisodes`.
         """
         if self._returns is None:
             self._begin(rewards)
         if self._of_several:
-            rewards = sum(rewards.values())
+            rewards = summed(rewards)
         self._count += 1
         if self._in_torch:
             self._returns.add_(rewards.detach() if rewards.requires_grad else rewards)
@@ -77,7 +77,7 @@ class Episodes:
                 first agent's counts, as in skrl.
             truncated: Whether it was cut off; likewise.
         """
-        ended = np.logical_or(_host(_first(terminated)), _host(_first(truncated)))
+        ended = np.logical_or(_host(first_of(terminated)), _host(first_of(truncated)))
         indices = ended.reshape(-1).nonzero()[0]
         if not len(indices):
             return []
@@ -105,7 +105,7 @@ class Episodes:
     def _begin(self, rewards: Any) -> None:
         self._of_several = isinstance(rewards, Mapping)
         if self._of_several:
-            rewards = sum(rewards.values())
+            rewards = summed(rewards)
         # Only torch's tensors can be added to in place, so JAX's and Warp's arrays are read. Torch's on the host are
         # added to by torch too: to a float64 array of its own NumPy adds float32 in several times that time.
         self._in_torch = hasattr(rewards, "detach")
@@ -122,7 +122,13 @@ class Episodes:
         self._partial = np.full(len(rewards), self._under_way)
 
 
-def _first(flags: Any) -> Any:
+def summed(rewards: Mapping[Any, Any]) -> Any:
+    """Returns the sum of all agents' rewards."""
+    return sum(rewards.values())
+
+
+def first_of(flags: Any) -> Any:
+    """Returns the flags of the first agent, where they are a mapping of agents."""
     return next(iter(flags.values())) if isinstance(flags, Mapping) else flags
 
 
@@ -133,5 +139,6 @@ def _on_device(tensor: Any) -> bool:
 def _host(values: Any) -> np.ndarray[Any, Any]:
     if not hasattr(values, "detach"):
         return np.asarray(values)
-    tensor = values.detach().cpu()
-    return tensor.numpy()  # type: ignore[no-any-return]
+    if values.requires_grad:
+        values = values.detach()
+    return (values if values.is_cpu else values.cpu()).numpy()  # type: ignore[no-any-return]

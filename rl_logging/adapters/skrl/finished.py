@@ -11,6 +11,15 @@ import numpy as np
 WINDOW: Final = 100
 """Finished episodes that a mean is taken over."""
 
+NEW: Final = ("episode_reward", "episode_length")
+"""What is told of new episodes."""
+
+OF_WINDOW: Final = tuple(f"{figure}_{how}" for how in ("mean", "std", "min", "max") for figure in NEW)
+"""What is told of the last ones."""
+
+SUCCESS_RATE: Final = "success_rate"
+"""And this, where the environment says whether they were successes."""
+
 
 class FinishedEpisodes:
     """Returns, lengths and successes of the last `WINDOW` finished episodes, and what was not told of yet."""
@@ -19,7 +28,9 @@ class FinishedEpisodes:
         self._window = np.zeros((2, WINDOW))  # returns and lengths, each new one in the place of the oldest
         self._count = 0
         self._successes: deque[float] = deque(maxlen=WINDOW)
-        self._new: list[tuple[float, int]] = []
+        self._new = 0
+        self._new_return = 0.0
+        self._new_length = 0
         self._metrics: dict[str, float] = {}
         self._changed = False
 
@@ -32,19 +43,24 @@ class FinishedEpisodes:
             success: Whether the environment calls it a success: 0, 1 or between; None where it does not say.
         """
         self._changed = True
-        self._window[:, self._count % WINDOW] = total, length
+        place = self._count % WINDOW
+        self._window[0, place] = total
+        self._window[1, place] = length
         self._count += 1
-        self._new.append((total, length))
+        self._new += 1
+        self._new_return += total
+        self._new_length += length
         if success is not None:
             self._successes.append(success)
 
     def drain(self) -> dict[str, float]:
         """Returns the mean return and length of the episodes added since the last call; empty for none."""
-        if not self._new:
+        count = self._new
+        if not count:
             return {}
-        returns, lengths = zip(*self._new, strict=True)
-        self._new = []
-        return {"episode_reward": sum(returns) / len(returns), "episode_length": sum(lengths) / len(lengths)}
+        values = dict(zip(NEW, (self._new_return / count, self._new_length / count), strict=True))
+        self._new, self._new_return, self._new_length = 0, 0.0, 0
+        return values
 
     def metrics(self) -> Mapping[str, float]:
         """Returns the figures over the window under their canonical names; empty before the first episode's end."""
@@ -64,15 +80,13 @@ class FinishedEpisodes:
         count = window.shape[1]
         mean = np.add.reduce(window, axis=1) / count
         apart = window - mean[:, None]
-        spread = {
-            "mean": mean,
-            "std": np.sqrt(np.add.reduce(apart * apart, axis=1) / count),
-            "min": np.minimum.reduce(window, axis=1),
-            "max": np.maximum.reduce(window, axis=1),
-        }
-        values = {}
-        for how, figures in spread.items():
-            values[f"episode_reward_{how}"], values[f"episode_length_{how}"] = figures.tolist()
+        figures = (
+            *mean.tolist(),
+            *np.sqrt(np.add.reduce(apart * apart, axis=1) / count).tolist(),
+            *np.minimum.reduce(window, axis=1).tolist(),
+            *np.maximum.reduce(window, axis=1).tolist(),
+        )
+        values = dict(zip(OF_WINDOW, figures, strict=True))
         if self._successes:
-            values["success_rate"] = sum(self._successes) / len(self._successes)
+            values[SUCCESS_RATE] = sum(self._successes) / len(self._successes)
         return values

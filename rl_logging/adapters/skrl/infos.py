@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numbers
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
+
+from rl_logging.extraction.on_device import is_on_cuda
 
 _GROUPS: Final = ("log", "episode")
 _ANY_GROUP: Final = frozenset(_GROUPS)
@@ -36,7 +38,7 @@ class EnvironmentFigures:
 
         A value is a number, or an array of them.
         """
-        if not isinstance(infos, Mapping) or _ANY_GROUP.isdisjoint(infos):
+        if (type(infos) is not dict and not isinstance(infos, Mapping)) or _ANY_GROUP.isdisjoint(infos):
             return ()
         return self._look(infos)
 
@@ -79,17 +81,41 @@ def success(infos: object, index: int) -> float | None:
             its forms; the word is ``is_success`` or ``success``.
         index: Which environment.
     """
+    return _entry(_of_episodes(infos), index)
+
+
+def successes(infos: object) -> tuple[list[Any], Callable[[list[Any]], object]] | None:
+    """Returns what `success` needs of `infos`, as it is now, where environments write into theirs; None for nothing.
+
+    Returns:
+        CUDA tensors, and what makes infos for `success` of what has arrived of them in the host's memory.
+    """
+    entry = _of_episodes(infos)
+    if isinstance(entry, (Sequence, np.ndarray)):
+        return [], lambda _: {"final_info": entry}
+    if not isinstance(entry, Mapping):
+        return None
+    key = next((key for key in _SUCCESS if entry.get(key) is not None), None)
+    if key is None:
+        return None
+    values, mask = entry[key], _mask(entry, key)
+    masked = {} if mask is None else {f"_{key}": mask.copy()}
+    if is_on_cuda(values):
+        return [values], lambda arrived: {**masked, key: arrived[0].numpy()}
+    kept = np.array(values)
+    return [], lambda _: {**masked, key: kept}
+
+
+def _of_episodes(infos: object) -> Any:
+    """Returns the infos of the episodes that ended, which are kept apart where an environment resets in that step."""
     if not isinstance(infos, Mapping):
         return None
-    # Where an environment resets itself in the same step, the episode's own infos are kept apart.
     final = infos.get("final_info")
-    if final is not None:
-        return _entry(final, index)
-    return _entry(infos, index)
+    return infos if final is None else final
 
 
 def _entry(infos: Any, index: int) -> float | None:
-    if isinstance(infos, (Sequence, np.ndarray)):
+    if type(infos) is not dict and isinstance(infos, (Sequence, np.ndarray)):
         infos = infos[index]
     if not isinstance(infos, Mapping):
         return None

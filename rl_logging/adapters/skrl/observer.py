@@ -9,12 +9,14 @@ from typing import Any
 
 from rl_logging.adapters.skrl import describe
 from rl_logging.adapters.skrl.checkpoints import Checkpoints
+from rl_logging.adapters.skrl.device_episodes import DeviceEpisodes
 from rl_logging.adapters.skrl.emitter import Emitter
-from rl_logging.adapters.skrl.episodes import Episodes
-from rl_logging.adapters.skrl.infos import EnvironmentFigures, success
+from rl_logging.adapters.skrl.episodes import Episode, Episodes
+from rl_logging.adapters.skrl.infos import EnvironmentFigures, success, successes
 from rl_logging.adapters.skrl.surroundings import Surroundings
-from rl_logging.adapters.skrl.timeline import Timeline
+from rl_logging.adapters.skrl.timeline import Phase, Timeline
 from rl_logging.adapters.videos import watch_env
+from rl_logging.extraction.on_device import is_on_cuda
 
 Call = Mapping[str, Any]
 """A call's arguments by name."""
@@ -64,11 +66,12 @@ class Observer:
             logger, initial_step=initial_step, num_envs=num_envs or (known and known * self._processes)
         )
         self._surroundings = Surroundings.of_source(source)
-        self._episodes: Episodes | None = None
+        self._episodes: Episodes | DeviceEpisodes | None = None
         self._was_training = getattr(agent, "_cumulative_rewards", None) is not None
         self._figures = EnvironmentFigures(None)
         self._last_finished: object = None
         self._updated = False
+        self._turned_to: int | None = None
         folder = getattr(agent, "experiment_dir", None)
         self._checkpoints = Checkpoints(Path(folder) / "checkpoints", label) if checkpoints and folder else None
         self._algo_key = f"algo/{label.rstrip('/')}" if label else "algo"
@@ -90,6 +93,7 @@ class Observer:
     def before_step(self, call: Call) -> None:
         """Begins a step, before anything in it is tracked."""
         if self.timeline.phase is not None:  # else the number of environments is not settled yet
+            self._turned_to = call["timestep"]
             self._turn(call["timestep"])
 
     def before_transition(self, call: Call) -> None:
@@ -109,11 +113,7 @@ class Observer:
         infos = call.get("infos")
         emitter = self.emitter
         if self._something_finished():
-            finished = episodes.end(call["terminated"], call["truncated"])
-            for episode in finished:
-                phase.episodes.add(episode.total, episode.length, success(infos, episode.env))
-            if finished:
-                emitter.episodes_ended(self.timeline.now, phase)
+            self._end_episodes(call, episodes, phase)
         for tag, value in self._figures.new(infos):
             emitter.tracked.add(tag, value)
         if phase.training:
@@ -185,9 +185,31 @@ class Observer:
 
     # The parts of that.
 
-    def _meet(self, rewards: Any) -> Episodes:
+    def _end_episodes(self, call: Call, episodes: Episodes | DeviceEpisodes, phase: Phase) -> None:
+        """Adds the episodes that ended with a transition to the phase's: now, or when they arrive from a device."""
+        infos = call.get("infos")
+
+        def add(ended: list[Episode], infos: object) -> None:
+            for episode in ended:
+                phase.episodes.add(episode.total, episode.length, success(infos, episode.env))
+
+        if isinstance(episodes, Episodes):
+            finished = episodes.end(call["terminated"], call["truncated"])
+            if not finished:
+                return
+            add(finished, infos)
+        else:
+            left, close = episodes.end(call["terminated"], call["truncated"])
+            says = successes(infos)
+            tensors, told = says or ([], lambda _: None)
+            self._logger.fetch([left, *tensors], lambda arrived: add(close(arrived[0]), told(arrived[1:])))
+            phase.expect(successes=says is not None)
+        self.emitter.episodes_ended(self.timeline.now, phase)
+
+    def _meet(self, rewards: Any) -> Episodes | DeviceEpisodes:
         """Settles what only the first transition tells: whose environments these are, and how many."""
-        seen = len(next(iter(rewards.values())) if isinstance(rewards, Mapping) else rewards)
+        first = next(iter(rewards.values())) if isinstance(rewards, Mapping) else rewards
+        seen = len(first)
         if self._given_num_envs is None and seen != self._num_envs:
             if self._num_envs is not None:
                 self._logger.warn_once(
@@ -204,13 +226,14 @@ class Observer:
         self._num_envs = seen
         self._figures = EnvironmentFigures(self._surroundings.tracked_infos)
         resets = self._surroundings.resets_in_a_step
-        return Episodes(
-            resets_in_a_step=bool(resets), under_way=self._was_training and not (seen == 1 and resets is None)
-        )
+        kind = DeviceEpisodes if is_on_cuda(first) else Episodes
+        return kind(resets_in_a_step=bool(resets), under_way=self._was_training and not (seen == 1 and resets is None))
 
     def _follow(self, timestep: int) -> None:
         """Takes a step on the timeline."""
-        self._turn(timestep)
+        if timestep != self._turned_to:
+            self._turn(timestep)
+        self._turned_to = None
         self.timeline.advance(timestep)
 
     def _turn(self, timestep: int) -> None:

@@ -9,13 +9,15 @@ import logging
 import multiprocessing
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing import util
 from multiprocessing.connection import Client, Connection
 from types import SimpleNamespace
 from typing import Any, Final
 
 from rl_logging.extraction import Interval, NameTable
+from rl_logging.extraction.late import is_late
+from rl_logging.run.late_records import waited_for
 
 _PARALLEL: Final = "skrl.trainers.torch.parallel"
 
@@ -136,6 +138,10 @@ class RemoteLogger:
     def add_config_defaults(self, values: Mapping[str, Any]) -> None:
         """Does nothing: the original was described."""
 
+    def fetch(self, tensors: Sequence[Any], then: Callable[[list[Any]], None]) -> None:
+        """Waits for what is on a device: another process cannot."""
+        then([tensor.cpu() for tensor in tensors])
+
     def set_clock(self, read: Any) -> None:
         """Does nothing: nobody asks for a step here."""
 
@@ -144,7 +150,7 @@ class RemoteLogger:
 
 
 class RemotePipeline:
-    """A pipeline at the other end of a connection.
+    """A pipeline at the other end of a connection. What is on a device is waited for here.
 
     Args:
         connection: To it.
@@ -160,11 +166,15 @@ class RemotePipeline:
         """Takes a value into the window."""
         self._records.append((native, value.detach().cpu().numpy() if hasattr(value, "detach") else value, how))
 
-    def emit(self, step: int, *, prefix: str, values: Mapping[str, float], own: Mapping[str, float]) -> None:
+    def emit(self, step: int, *, prefix: str, values: Mapping[str, float], own: Mapping[str, Any]) -> None:
         """Has the window logged, with what is given besides."""
         records, self._records = self._records, []
-        self._connection.send(("emit", records, step, prefix, dict(values), dict(own)))
+        self._connection.send(("emit", records, step, prefix, dict(values), _here(own)))
 
-    def canonical(self, values: Mapping[str, float], step: int) -> None:
+    def canonical(self, values: Mapping[str, Any], step: int) -> None:
         """Has the adapter's own figures logged."""
-        self._connection.send(("canonical", dict(values), step))
+        self._connection.send(("canonical", _here(values), step))
+
+
+def _here(values: Mapping[str, Any]) -> dict[str, float]:
+    return waited_for(dict(values), {name: value for name, value in values.items() if is_late(value)})

@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from rl_logging.adapters.gradients import GradientNorms
+from rl_logging.extraction.device_slot import added
 
 _OPTIMIZERS: Final[Mapping[str, str]] = {
-    "optimizer": "",
-    "policy_optimizer": "/policy",
-    "critic_optimizer": "/critic",
-    "value_optimizer": "/value",
+    "optimizer": "learning_rate",
+    "policy_optimizer": "learning_rate/policy",
+    "critic_optimizer": "learning_rate/critic",
+    "value_optimizer": "learning_rate/value",
 }
 _SCHEDULERS: Final = ("scheduler", "policy_scheduler", "value_scheduler")
 
@@ -57,30 +58,30 @@ class UpdateProbe:
         while self._undo:
             self._undo.pop()()
 
-    def drain(self) -> dict[str, float]:
-        """Returns the means since the last call under their canonical names; waits for the device the norms are on."""
-        values = {}
+    def drain(self) -> dict[str, Any]:
+        """Returns the means since the last call under their canonical names; what is on a CUDA device stays there."""
+        values: dict[str, Any] = {}
         norm = self._norms.drain() if self._norms is not None else None
         if norm is not None:
             values["grad_norm"] = norm
         for name, divergences in self._divergences.items():
             if divergences:
-                values[name] = sum(float(value) for value in divergences) / len(divergences)
+                values[name] = added(divergences) / len(divergences)
                 divergences.clear()
         return values
 
 
-def learning_rates(agent: Any) -> dict[str, float]:
+def learning_rates(agent: Any) -> dict[str, Any]:
     """Returns the learning rates that the optimizers of `agent` work with, under their canonical names.
 
     An agent with several optimizers has its policy's (its value function's where only that has one) as
-    ``learning_rate`` too, which is what other frameworks mean by it.
+    ``learning_rate`` too, which is what other frameworks mean by it. One on a CUDA device stays there.
     """
     rates = {}
-    for attribute, suffix in _OPTIMIZERS.items():
+    for attribute, name in _OPTIMIZERS.items():
         rate = _rate(getattr(agent, attribute, None))
         if rate is not None:
-            rates[f"learning_rate{suffix}"] = rate
+            rates[name] = rate
     for uid, optimizer in (getattr(agent, "optimizers", None) or {}).items():
         rate = _rate(optimizer)
         if rate is not None:
@@ -93,9 +94,12 @@ def learning_rates(agent: Any) -> dict[str, float]:
     return rates
 
 
-def _rate(optimizer: Any) -> float | None:
+def _rate(optimizer: Any) -> Any:
     groups = getattr(optimizer, "param_groups", None)
-    return float(groups[0]["lr"]) if groups else None
+    if not groups:
+        return None
+    rate = groups[0]["lr"]
+    return rate if type(rate) is float else added([rate])
 
 
 def _schedulers(agent: Any) -> Iterator[tuple[str, Any]]:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from types import FrameType
 from typing import Any, Final, NamedTuple
 
+from rl_logging.adapters.autoreset import resets_in_a_step
+
 _CALLERS: Final = 3
 _OURS: Final = "rl_logging.adapters."
 
@@ -62,12 +64,4 @@ class Surroundings(NamedTuple):
     @property
     def resets_in_a_step(self) -> bool | None:
         """Whether the environment spends a step on resetting itself; None where it does not reset itself, or say."""
-        metadata = getattr(self.env, "metadata", None)
-        mode = metadata.get("autoreset_mode") if isinstance(metadata, Mapping) else None
-        if mode is not None:
-            return str(getattr(mode, "value", mode)) == "NextStep"
-        gymnasium = sys.modules.get("gymnasium")
-        if gymnasium is None or not isinstance(getattr(self.env, "_env", self.env), gymnasium.vector.VectorEnv):
-            return None
-        # Before 1.1 there was no word for it: 0.x resets in the same step, 1.0 in the next.
-        return str(gymnasium.__version__).startswith("1.0")
+        return resets_in_a_step(self.env)

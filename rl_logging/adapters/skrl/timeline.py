@@ -9,6 +9,7 @@ import itertools
 from typing import Any, Final
 
 from rl_logging.adapters.skrl.finished import FinishedEpisodes
+from rl_logging.adapters.skrl.late_episodes import LateEpisodes
 from rl_logging.extraction.clock import Clock
 
 _EVAL: Final = "eval/"
@@ -20,6 +21,10 @@ class Phase:
 
     Args:
         clock: Turns the steps of a training into the run's; None for an evaluation.
+
+    Attributes:
+        episodes: What has finished.
+        told: What is told of it; it is known later than that where it is counted on a device.
     """
 
     def __init__(self, clock: Clock | None) -> None:
@@ -27,6 +32,13 @@ class Phase:
         self.training = training = clock is not None
         self.prefix = "" if training else _EVAL
         self.episodes = FinishedEpisodes()
+        self.told: FinishedEpisodes | LateEpisodes = self.episodes
+
+    def expect(self, *, successes: bool) -> None:
+        """Takes notice of episodes that may be added once they have arrived; see `LateEpisodes`."""
+        if not isinstance(self.told, LateEpisodes):
+            self.told = LateEpisodes(self.episodes)
+        self.told.expect(successes=successes)
 
 
 class Timeline:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rl_logging.adapters.skrl_mlflow.destinations import ActiveRun, destination
@@ -10,6 +10,7 @@ from rl_logging.adapters.skrl_mlflow.extracting import attributes
 from rl_logging.extraction.names import NameTable
 from rl_logging.logger import ExperimentLogger
 from rl_logging.records import RunStatus
+from rl_logging.run.late_records import waited_for
 
 
 class Relay(ExperimentLogger):
@@ -42,12 +43,16 @@ class Relay(ExperimentLogger):
             self.release()
             self._row_step = step
 
-    def emit(self, values: dict[str, float], step: int | None) -> None:
-        """Adds to the row of `step`."""
+    def emit(self, values: dict[str, float], step: int | None, later: Mapping[str, Any] | None = None) -> None:
+        """Adds to the row of `step`; what is on a device is waited for."""
         if self._run is None or step is None:
             return
         self.begin(step)
-        self._row.update(values)
+        self._row.update(waited_for(values, later or {}))
+
+    def fetch(self, tensors: Sequence[Any], then: Callable[[list[Any]], None]) -> None:
+        """Waits for what is on a device."""
+        then([tensor.cpu() for tensor in tensors])
 
     def release(self) -> None:
         """Hands the row on; what goes wrong is told, and never reaches training."""

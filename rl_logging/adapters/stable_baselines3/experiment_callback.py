@@ -72,8 +72,8 @@ class ExperimentCallback(BaseCallback):  # type: ignore[misc]
     def on_training_end(self) -> None:
         """Called by the algorithm at the end of a training, though not after an exception."""
         super().on_training_end()
-        final = self._clock.at(int(self.model.num_timesteps))  # a next training goes on from here
-        self.experiment.set_clock(lambda: final)
+        # A next training goes on from here.
+        self.experiment.set_clock(self._clock.at(int(self.model.num_timesteps)))
 
     def run_step(self) -> int:
         """Returns the run's step at this moment of a training: its environment steps, on the run's clock."""

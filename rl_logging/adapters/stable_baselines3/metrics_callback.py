@@ -7,6 +7,7 @@ from typing import Any
 
 from stable_baselines3.common.callbacks import BaseCallback
 
+from rl_logging.adapters.stable_baselines3.outermost import CallbackTap, outermost
 from rl_logging.adapters.stable_baselines3.training import Training, tell_of_failure
 
 
@@ -19,8 +20,9 @@ class MetricsCallback(BaseCallback):  # type: ignore[misc]
     recorded there are logged as such; ``exclude="rl_logging"`` keeps a value out. Besides: the returns and lengths of
     the last 100 finished episodes, and the times of rollouts and updates.
 
-    It serves several trainings, one after the other. A copy of it, in another process say, logs nothing. An exception
-    of the logging never reaches the training.
+    It serves several trainings, one after the other, and hears of every step below another callback too, such as an
+    ``EveryNTimesteps``: what says how often it logs is the interval. A copy of it, in another process say, logs
+    nothing. An exception of the logging never reaches the training.
 
     Args:
         logger: The `rl_logging.ExperimentLogger`.
@@ -31,6 +33,7 @@ class MetricsCallback(BaseCallback):  # type: ignore[misc]
         super().__init__(verbose)
         self._experiment = logger
         self._training: Training | None = None
+        self._above: BaseCallback | None = None
 
     def _init_callback(self) -> None:
         # Not at the training's start, when other callbacks may already have recorded something.
@@ -40,17 +43,15 @@ class MetricsCallback(BaseCallback):  # type: ignore[misc]
     def _on_training_start(self) -> None:
         if self._training is not None:
             self._safely("start", self._training.start)
-            self._tell_of_parent()
+            self._safely("listen above", self._listen_above)
 
     def _on_rollout_start(self) -> None:
-        if self._training is not None:
-            try:
-                self._training.rollout_starts()
-            except Exception as error:
-                self._failed("rollout_starts", error)
+        if self._above is None and self._training is not None:
+            self._safely("rollout_starts", self._training.rollout_starts)
 
     def _on_step(self) -> bool:
-        if self._training is not None:
+        # Called most often, so there is nothing here that need not be.
+        if self._above is None and self._training is not None:
             try:
                 self._training.step(self.locals)
             except Exception as error:
@@ -58,11 +59,8 @@ class MetricsCallback(BaseCallback):  # type: ignore[misc]
         return True
 
     def _on_rollout_end(self) -> None:
-        if self._training is not None:
-            try:
-                self._training.rollout_ends()
-            except Exception as error:
-                self._failed("rollout_ends", error)
+        if self._above is None and self._training is not None:
+            self._safely("rollout_ends", self._training.rollout_ends)
 
     def _on_training_end(self) -> None:
         self._safely("end", self._end)
@@ -76,14 +74,18 @@ class MetricsCallback(BaseCallback):  # type: ignore[misc]
         if training is not None:
             training.end()
 
-    def _tell_of_parent(self) -> None:
-        if self.parent is not None:
-            self._experiment.warn_once(
-                "stable_baselines3/below",
-                f"MetricsCallback below a {type(self.parent).__name__} is not told of steps and rollouts: returns and "
-                "lengths of episodes, rollout_time, learning_time and grad_norm are missing, and intervals are only "
-                "roughly kept; put it beside that one, as learn(callback=[*logger.get_callbacks(), ...])",
-            )
+    def _listen_above(self) -> None:
+        """Hears by the callback that the algorithm tells of everything what it is not told itself."""
+        above, training = outermost(self), self._training
+        self._above = above
+        if above is not None and training is not None:
+            listeners: dict[str, Callable[[], None]] = {
+                "on_rollout_start": lambda: self._safely("rollout_starts", training.rollout_starts),
+                "on_step": lambda: self._safely("step", lambda: training.step(above.locals)),
+                "on_rollout_end": lambda: self._safely("rollout_ends", training.rollout_ends),
+                "on_training_end": self._on_training_end,
+            }
+            training.at_end(CallbackTap(above, listeners).leave)
 
     def _safely(self, what: str, action: Callable[[], None]) -> None:
         try:

@@ -105,3 +105,36 @@ def _loss_of(model: Any) -> str | None:
     if hasattr(model, "q_net") or hasattr(model, "quantile_net"):
         return "q_loss"
     return "total_loss" if hasattr(model, "rollout_buffer") else None
+
+
+class Keys:
+    """Says under which keys the values of one training are logged.
+
+    Args:
+        model: The algorithm.
+        follows: As in `keys_of_ours`.
+        canonical: Whether under canonical names alone.
+
+    Attributes:
+        table: See `name_table`.
+        own_means: Whether the means of episodes are the adapter's own.
+        known: What `of` has returned, by the framework's key.
+    """
+
+    def __init__(self, model: Any, *, follows: bool, canonical: bool) -> None:
+        ours = keys_of_ours(model, follows=follows)
+        self.table = name_table(model, ours)
+        self.own_means = not ours.isdisjoint(EPISODE_KEYS)
+        self._canonical = canonical
+        # Under canonical names alone, nothing is logged a second time; but another mean is another figure.
+        same = ours if has_canonical_means(model) else ours - EPISODE_KEYS
+        self.known: dict[str, tuple[str, ...]] = dict.fromkeys(same, ()) if canonical else {}
+
+    def of(self, key: str) -> tuple[str, ...]:
+        """Returns under which keys a value is logged; none where a figure of our own has the name."""
+        keys = self.known.get(key)
+        if keys is None:
+            # An objective by its own name, too, besides the policy loss, which is its negative.
+            keys = (key, clean(key)) if self._canonical and key == OBJECTIVE_KEY else (key,)
+            self.known[key] = keys
+        return keys

@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import Any
 
 from rl_logging.adapters.gradients import GradientNorms
-from rl_logging.adapters.stable_baselines3.names import EPISODE_LENGTH_KEY, EPISODE_REWARD_KEY, EPISODES_WINDOW
+from rl_logging.adapters.stable_baselines3.names import EPISODES_WINDOW
 
 
 class Episodes:
@@ -19,53 +19,39 @@ class Episodes:
         model: The algorithm; the means begin with the episodes that it still knows.
 
     Attributes:
-        new: Whether any has finished since the last `drain`.
-        fresh: The same since whoever logs the means has set it back.
+        fresh: Whether any has finished since whoever logs the means has set it back.
     """
 
     def __init__(self, model: Any) -> None:
         self._model = model
         self._returns: deque[float] = deque(maxlen=EPISODES_WINDOW)
         self._lengths: deque[float] = deque(maxlen=EPISODES_WINDOW)
-        self._new_returns, self._new_lengths = _Mean(), _Mean()
         self._candidates = 0
         for episode in getattr(model, "ep_info_buffer", None) or ():
             self._returns.append(float(episode["r"]))
             self._lengths.append(float(episode["l"]))
-        self.new = self.fresh = False
+        self.fresh = False
 
-    def add(self, episode: Mapping[str, Any]) -> None:
-        """Adds a finished episode, which says so in an environment's infos."""
+    def add(self, episode: Mapping[str, Any]) -> tuple[float, float]:
+        """Adds a finished episode, which says so in an environment's infos; returns its return and length."""
         episode_return, length = float(episode["r"]), float(episode["l"])
         self._returns.append(episode_return)
         self._lengths.append(length)
-        self._new_returns.add(episode_return)
-        self._new_lengths.add(length)
-        self.new = True
         self.fresh = True
+        return episode_return, length
 
     def evaluation_starts(self) -> None:
         """Told that the algorithm begins to evaluate candidates, and has forgotten those before."""
         self._candidates = 0
 
-    def evaluated(self) -> bool:
-        """Adds the episodes of the candidates evaluated since the last call, of which no infos tell.
-
-        Returns:
-            Whether there are any.
-        """
+    def of_candidates(self) -> list[Mapping[str, Any]]:
+        """Returns the episodes of the candidates evaluated since the last call, which are yet to be added."""
         known = len(self._model.ep_info_buffer)
         if known == self._candidates:
-            return False
-        for episode in list(self._model.ep_info_buffer)[self._candidates :]:
-            self.add(episode)
+            return []
+        episodes = list(self._model.ep_info_buffer)[self._candidates :]
         self._candidates = known
-        return True
-
-    def drain(self) -> dict[str, float]:
-        """Returns the mean return and length of the new episodes, of which there must be one, by their keys."""
-        self.new = False
-        return {EPISODE_REWARD_KEY: self._new_returns.drain(), EPISODE_LENGTH_KEY: self._new_lengths.drain()}
+        return episodes
 
     def figures(self) -> dict[str, float]:
         """Returns mean, deviation, least and greatest under canonical names; empty before the first episode's end."""
@@ -75,12 +61,11 @@ class Episodes:
 
 
 def _spread(name: str, values: Collection[float]) -> dict[str, float]:
-    # No fsum and no power: of infinities, which an environment may well give, they raise.
+    # No fsum: of infinities, which an environment may well give, it raises.
     mean = sum(values) / len(values)
-    deviations = [value - mean for value in values]
     return {
         f"{name}_mean": mean,
-        f"{name}_std": math.sqrt(sum(deviation * deviation for deviation in deviations) / len(values)),
+        f"{name}_std": math.dist(tuple(values), (mean,) * len(values)) / math.sqrt(len(values)),
         f"{name}_min": min(values),
         f"{name}_max": max(values),
     }
@@ -221,7 +206,11 @@ class Progress:
         """Returns what is counted: the run's step, the environment steps a second of training, and iterations."""
         seconds = perf_counter() - self._aside.seconds - self._start_s
         steps = self._model.num_timesteps - self._start_timesteps
-        return {"timesteps": step, "fps": float(steps / max(seconds, 1e-9)), "iterations": self.iterations}
+        return {
+            "timesteps": float(step),
+            "fps": float(steps / max(seconds, 1e-9)),
+            "iterations": float(self.iterations),
+        }
 
     def _count_updates(self) -> Any:
         return getattr(self._model, "_n_updates", None)

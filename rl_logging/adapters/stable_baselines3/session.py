@@ -22,10 +22,6 @@ class Ongoing(Protocol):
         """Ends its logging."""
         ...
 
-    def settle(self) -> None:
-        """Writes what waits to be written."""
-        ...
-
 
 class Leftover:
     """What a stable-baselines3 logger holds unwritten at the end of a training.
@@ -73,6 +69,7 @@ class Session:
 
     def __init__(self, logger: Any) -> None:
         self._on_step_reset = logger.settings.on_step_reset
+        self._take_restored_step = logger.take_restored_step
         self._warn = logger.warn_once
         self.clock = self._clock_from(0)
         self._clocked: weakref.ref[Any] | None = None
@@ -81,7 +78,6 @@ class Session:
         self._described: weakref.ref[Any] | None = None
         self.aside = Aside()
         logger.on_finish(self.finish)
-        logger.on_flush(self._settle_ongoing)
 
     @classmethod
     def of(cls, logger: Any) -> Session:
@@ -95,11 +91,14 @@ class Session:
     def clock_of(self, model: Any) -> Clock:
         """Returns the clock of a training of `model` that begins.
 
-        Another model's count is none of the run's: whatever it begins with, the run goes on from where it is, unless
-        it is told to restart.
+        Where the logger's `load_state_dict` has set the clock, the run goes on from there. Another model's count is
+        none of the run's: whatever it begins with, the run goes on from where it is. Told to restart, it does neither.
         """
-        if self._clocked is not None and self._clocked() is not model and self._on_step_reset == "continue":
-            self.clock = self._clock_from(self.clock.now - int(model.num_timesteps))
+        begins_at = self._take_restored_step()
+        if begins_at is None and self._clocked is not None and self._clocked() is not model:
+            begins_at = self.clock.now
+        if begins_at is not None and self._on_step_reset == "continue":
+            self.clock = self._clock_from(begins_at - int(model.num_timesteps))
         self._clocked = weakref.ref(model)
         return self.clock
 
@@ -134,10 +133,6 @@ class Session:
         known = self._described is not None and self._described() is model
         self._described = weakref.ref(model)
         return not known
-
-    def _settle_ongoing(self) -> None:
-        for training in list(self._ongoing):
-            training.settle()
 
     def finish(self) -> None:
         """Ends what is ongoing, and logs what was kept."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Final, Protocol
+
+from rl_logging.adapters.stable_baselines3.stand_in import StandIn
 
 OWN_FORMAT: Final = "rl_logging"
 """In ``exclude``, what keeps a value from being logged here; other formats' names say nothing about us."""
@@ -40,7 +41,7 @@ class LoggerTap:
     def listen(cls, target: Any, listener: Listener) -> LoggerTap:
         """Adds `listener` to the tap of the logger `target`, placing one where there is none."""
         standin = vars(target).get("record")
-        tap = standin.tap if isinstance(standin, _StandIn) and standin.tap.target is target else cls(target)
+        tap = standin.tap if isinstance(standin, _ToLogger) and standin.tap.target is target else cls(target)
         tap.listeners += (listener,)
         return tap
 
@@ -52,53 +53,36 @@ class LoggerTap:
                 standin.remove()
 
 
-class _StandIn:
-    """An attribute in a method's place; a copy of the logger, by pickle or deepcopy, has the plain method there."""
-
+class _ToLogger(StandIn):
     def __init__(self, tap: LoggerTap, name: str) -> None:
         self.tap = tap
-        self._name = name
-        self._own = vars(tap.target).get(name)
-        self._inner: Callable[..., Any] = getattr(tap.target, name)
-        setattr(tap.target, name, self)
-
-    def remove(self) -> None:
-        """Puts back what was there; where somebody has put theirs over this one, it goes on as a mere passage."""
-        if vars(self.tap.target).get(self._name) is not self:
-            return
-        if self._own is None:
-            delattr(self.tap.target, self._name)
-        else:
-            setattr(self.tap.target, self._name, self._own)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return getattr, (self.tap.target, self._name)
+        super().__init__(tap.target, name)
 
 
-class _Record(_StandIn):
+class _Record(_ToLogger):
     # Called many times in a step by some algorithms, so there is nothing here that need not be.
     def __call__(self, key: str, value: Any, exclude: Any = None, *args: Any, **kwargs: Any) -> Any:
-        result = self._inner(key, value, exclude, *args, **kwargs)
+        result = self.inner(key, value, exclude, *args, **kwargs)
         if exclude is None or not is_excluded(exclude):
             for listener in self.tap.listeners:
                 listener.on_record(key, value)
         return result
 
 
-class _RecordMean(_StandIn):
+class _RecordMean(_ToLogger):
     def __call__(self, key: str, value: Any, exclude: Any = None, *args: Any, **kwargs: Any) -> Any:
-        result = self._inner(key, value, exclude, *args, **kwargs)
+        result = self.inner(key, value, exclude, *args, **kwargs)
         if exclude is None or not is_excluded(exclude):
             for listener in self.tap.listeners:
                 listener.on_record(key, value, mean=True)
         return result
 
 
-class _Dump(_StandIn):
+class _Dump(_ToLogger):
     def __call__(self, step: Any = 0, *args: Any, **kwargs: Any) -> Any:
         for listener in self.tap.listeners:
             listener.on_dump(step)
-        return self._inner(step, *args, **kwargs)
+        return self.inner(step, *args, **kwargs)
 
 
 def is_excluded(exclude: Any) -> bool:

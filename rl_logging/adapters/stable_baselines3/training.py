@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from rl_logging.adapters.stable_baselines3.backlog import Backlog
 from rl_logging.adapters.stable_baselines3.describe import configuration
 from rl_logging.adapters.stable_baselines3.held import held_values
 from rl_logging.adapters.stable_baselines3.media import KINDS, log_media
 from rl_logging.adapters.stable_baselines3.names import (
-    EPISODE_KEYS,
+    EPISODE_LENGTH_KEY,
+    EPISODE_REWARD_KEY,
     FPS_KEY,
     ITERATIONS_KEY,
-    OBJECTIVE_KEY,
     TIMESTEPS_KEY,
-    clean,
+    Keys,
     evaluates_candidates,
-    has_canonical_means,
-    keys_of_ours,
-    name_table,
 )
+from rl_logging.adapters.stable_baselines3.plain import plain
 from rl_logging.adapters.stable_baselines3.progress import Episodes, Progress
 from rl_logging.adapters.stable_baselines3.session import Leftover, Session
 from rl_logging.adapters.stable_baselines3.tap import LoggerTap
 from rl_logging.adapters.videos import watch_env
 from rl_logging.extraction.intervals import Interval
-
-_LONG_ROLLOUT: Final = 20
 
 
 class Training:
@@ -47,21 +42,15 @@ class Training:
         self._interval = Interval.parse(logger.settings.interval)
         self._every = self._interval.every
         self._follows = self._interval.kind == "framework"
-        ours = keys_of_ours(model, follows=self._follows)
-        self._own_means = not ours.isdisjoint(EPISODE_KEYS)
-        self._pipeline = logger.pipeline(name_table(model, ours))
-        # Under canonical names alone, nothing is logged a second time; but another mean is another figure.
-        self._canonical = logger.settings.names == "canonical"
-        same = ours if has_canonical_means(model) else ours - EPISODE_KEYS
-        self._skipped = same if self._canonical else frozenset()
+        self._keys = Keys(model, follows=self._follows, canonical=logger.settings.names == "canonical")
+        self._pipeline = logger.pipeline(self._keys.table)
         self._at = self._start = int(model.num_timesteps)
         self._clock = self._session.clock_of(model)
         self._offset = self._clock.at(self._at) - self._at
         self._steps = 0
         self._told_at: int | None = None
         self._touched: set[str] = set()
-        self._rollout_began = 0
-        self._backlog = Backlog(self._pipeline, self._keys_of)
+        self._at_end: list[Callable[[], None]] = []
         self._evaluates = evaluates_candidates(model)
         self._episodes = Episodes(model)
         self._progress = Progress(model, self._session.aside)
@@ -86,7 +75,6 @@ class Training:
         self._progress.rollout_starts()
         if self._evaluates:
             self._episodes.evaluation_starts()
-        self._rollout_began = self._steps
         if self._interval.kind == "rollout" and self._steps and self.active:
             self._emit()
 
@@ -98,35 +86,35 @@ class Training:
         """
         if not self.active:
             return
-        if self.model.logger is not self._target:
+        model = self.model
+        if model.logger is not self._target:
             self._follow_logger()
         # Where other processes evaluate candidates, no step of theirs is known.
-        if self._evaluates and names.get("async_eval") is None and self._episodes.evaluated():
-            self._episodes_ended()
-        if self.model.num_timesteps != self._at:
+        if self._evaluates and names.get("async_eval") is None:
+            self._candidates_evaluated()
+        if model.num_timesteps != self._at:
             self._advance()
+        ended = False
         for info in names.get("infos", ()):
             if "episode" in info:
-                self._episodes.add(info["episode"])
-        if self._follows and self._episodes.new:
-            self._episodes_ended()
-        if self._backlog.waiting:
-            self._backlog.settle_if_due()
-
-    def settle(self) -> None:
-        """Writes what waits to be written."""
-        self._backlog.settle()
+                self._take(info["episode"])
+                ended = True
+        if ended and self._follows:
+            self._pipeline.emit(self._run_step(self._at))
 
     def rollout_ends(self) -> None:
         """A rollout is collected; what follows is the update."""
         if not self.active:
             return
-        if self._evaluates and self._episodes.evaluated():
-            self._advance()
-            self._episodes_ended()
-        if self._steps - self._rollout_began > _LONG_ROLLOUT:  # and so may be the update
-            self._backlog.settle()
+        if self._evaluates:
+            if self.model.num_timesteps != self._at:
+                self._advance()
+            self._candidates_evaluated()
         self._progress.rollout_ends()
+
+    def at_end(self, leave: Callable[[], None]) -> None:
+        """Has `leave` called at the end, however it comes."""
+        self._at_end.append(leave)
 
     def end(self) -> None:
         """Logs what is left, and leaves the algorithm's logger as it was found. Idempotent."""
@@ -134,22 +122,23 @@ class Training:
             return
         self.active = False
         self._tap.leave(self)
+        for leave in self._at_end:
+            leave()
         self._session.leave(self)
         # Not the model's own count, which a next training may have set back already.
         final = self._clock.at(self._at)
-        self._logger.set_clock(lambda: final)
+        self._logger.set_clock(final)
         self._progress.end()
         if self._follows:
-            self._backlog.settle()
+            # What Ctrl-C has kept from being logged, in the middle of it.
+            self._pipeline.emit(final)
             stays = getattr(self.model, "_custom_logger", False) and self.model.logger is self._target
             self._leave_logger(keep=stays)
             self._log_own(self._last_figures(), final)
+        elif self._steps:
+            self._emit()
         else:
-            if self._steps:
-                self._emit()
-            else:
-                self._backlog.emit(final, {})
-            self._backlog.settle()
+            self._pipeline.emit(final)
 
     # What the algorithm's logger is told.
 
@@ -160,11 +149,15 @@ class Training:
                 self._advance()
             if self._follows:
                 self._touched.add(key)
-            if type(value) is not float and isinstance(value, KINDS):
-                # At once: a figure is closed, and a second picture takes the place of the first, before the next dump.
-                self._log_media(key, value)
-            elif not self._follows:
-                self._backlog.record(key, value, "mean" if mean else None)
+            if type(value) is not float:
+                if isinstance(value, KINDS):
+                    # At once: a figure is closed, and a second picture takes the place of the first, before the dump.
+                    self._log_media(key, value)
+                    return
+                value = plain(value)
+            if not self._follows:
+                for name in self._keys.known.get(key) or self._keys.of(key):
+                    self._pipeline.record(name, value, "mean" if mean else None)
         except Exception as error:
             tell_of_failure(self._logger, "record", self._at, error)
 
@@ -178,11 +171,11 @@ class Training:
             tell_of_failure(self._logger, "dump", self._at, error)
 
     def _dump(self, step: Any) -> None:
-        self._advance()
+        if self.model.num_timesteps != self._at:
+            self._advance()
         values = self._held_values()
         self._touched.clear()
         at = self._run_step(int(step))
-        self._backlog.settle()
         self._progress.update_may_have_ended()
         figures = self._progress.figures()
         if TIMESTEPS_KEY in values:
@@ -194,7 +187,7 @@ class Training:
             figures.update(
                 (name, figure)
                 for name, figure in self._episodes.figures().items()
-                if self._own_means or not name.endswith("_mean")
+                if self._keys.own_means or not name.endswith("_mean")
             )
             self._episodes.fresh = False
         self._pipeline.emit(at, values=self._logged(values), own=figures)
@@ -207,14 +200,7 @@ class Training:
         log_media(self._logger, key, value, self._run_step(self._at))
 
     def _logged(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: value for key, value in values.items() for name in self._keys_of(key)}
-
-    def _keys_of(self, key: str) -> tuple[str, ...]:
-        """Returns under which keys a value is logged; none where a figure of our own has the name."""
-        if key in self._skipped:
-            return ()
-        # An objective by its own name, too, besides the policy loss, which is its negative.
-        return (key, clean(key)) if self._canonical and key == OBJECTIVE_KEY else (key,)
+        return {name: value for key, value in values.items() for name in self._keys.of(key)}
 
     def _follow_logger(self) -> None:
         """Moves over to the algorithm's logger of now, where somebody has given it another one."""
@@ -246,36 +232,34 @@ class Training:
 
         All that is recorded between two steps, the update's values too, so belongs to the first of them.
         """
-        now = self.model.num_timesteps
-        if now != self._at:
-            if self._every is not None and self._steps and self._steps % self._every == 0:
-                self._emit()
-            self._at = int(now)  # NumPy's, where the number of environments is
-            self._steps += 1
+        if self._every is not None and self._steps and self._steps % self._every == 0:
+            self._emit()
+        self._at = int(self.model.num_timesteps)  # NumPy's, where the number of environments is
+        self._steps += 1
 
     def _emit(self) -> None:
-        step = self._run_step(self._at)
-        self._record_episodes()
+        step = self._at + self._offset
         figures = self._progress.counters(step)
         if self._progress.fresh:
             figures.update(self._progress.figures())
         if self._episodes.fresh:
-            figures.update(self._new_episodes())
-        self._backlog.emit(step, figures)
+            figures.update(self._episodes.figures())
+        self._pipeline.emit(step, own=figures)
+        self._episodes.fresh = False
 
-    def _episodes_ended(self) -> None:
-        """Takes the episodes that ended with this step, where its own logger's writing is followed.
+    def _take(self, episode: Mapping[str, Any]) -> None:
+        """Takes an episode that ended with this step, into the window that the next emission empties."""
+        episode_return, length = self._episodes.add(episode)
+        self._pipeline.record(EPISODE_REWARD_KEY, episode_return)
+        self._pipeline.record(EPISODE_LENGTH_KEY, length)
 
-        At other intervals they wait for the next emission, as everything does.
-        """
-        if self._follows:
-            self._record_episodes()
-            self._backlog.emit(self._run_step(self._at), {})
-
-    def _record_episodes(self) -> None:
-        if self._episodes.new:
-            for key, value in self._episodes.drain().items():
-                self._backlog.record(key, value)
+    def _candidates_evaluated(self) -> None:
+        """Takes the episodes of candidates that were evaluated since the last call, of which no infos tell."""
+        episodes = self._episodes.of_candidates()
+        for episode in episodes:
+            self._take(episode)
+        if episodes and self._follows:
+            self._pipeline.emit(self._run_step(self._at))
 
     def _last_figures(self) -> dict[str, float]:
         figures = {**self._progress.figures(), **self._new_episodes()}

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.mlflow_database import database
 from tests.support.mlflow_driver import Bench, Store
 from tests.support.mlflow_server import MlflowServer, running_mlflow_server
 
@@ -22,7 +23,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
 
 @pytest.fixture(scope="session")
 def sqlite_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return f"sqlite:///{tmp_path_factory.mktemp('mlflow-sqlite') / 'mlflow.db'}"
+    return database(tmp_path_factory.mktemp("mlflow-sqlite") / "mlflow.db")
 
 
 @pytest.fixture(params=["sqlite", "server"])

@@ -117,3 +117,38 @@ def test_children_of_runs_that_share_an_adopted_one(sqlite_uri: str, tmp_path: P
         child.open()
         assert child.run().data.tags[NESTED] == theirs
         assert child.run().info.experiment_id == experiment
+
+
+def test_children_of_a_run_that_went_back_are_below_the_one_that_goes_on(store: Store, tmp_path: Path) -> None:
+    first = Bench(store.uri, tmp_path / "parent")
+    first.open()
+    before, racing, own = (make_child(first, tmp_path / name) for name in ("before", "racing", "own"))
+    before.deliver([metric(1)])
+    sink = racing.open()
+    own.open()
+    client = MlflowClient(store.uri)
+    mine = client.create_run(first.run().info.experiment_id, tags={NESTED: first.run_id}).info.run_id
+
+    second = Bench(store.uri, tmp_path / "parent", {"experiment": first.experiment}, supersedes=first.state)
+    second.bundle_id = f"{first.bundle_id}--2"
+    second.open()
+    assert [it.run().data.tags[NESTED] for it in (before, racing, own)] == [second.run_id] * 3
+    assert client.get_run(mine).data.tags[NESTED] == first.run_id, "what a user has nested stays"
+
+    client.set_tag(racing.run_id, NESTED, first.run_id)  # it had found the first a moment before
+    sink.close("finished")
+    assert racing.run().data.tags[NESTED] == second.run_id
+    after = make_child(first, tmp_path / "after")
+    after.open()
+    assert after.run().data.tags[NESTED] == second.run_id
+
+    client.delete_run(second.run_id)
+    lonely = make_child(first, tmp_path / "lonely")
+    lonely.open()
+    assert lonely.run().data.tags[NESTED] == first.run_id
+
+
+def test_a_run_whose_predecessor_is_not_known_any_more_names_none(sqlite_uri: str, tmp_path: Path) -> None:
+    bench = Bench(sqlite_uri, tmp_path / "run", supersedes={})
+    bench.open()
+    assert "rl_logging.resumed_from" not in bench.run().data.tags

@@ -125,8 +125,9 @@ def test_artifacts_are_found_by_name(bench: Bench) -> None:
 def test_the_runs_own_file_is_at_the_root_in_its_newest_state(store: Store, tmp_path: Path) -> None:
     bench = Bench(store.uri, tmp_path / "run", {"artifact_path": "{name}/deep"})
     for seq, text in ((1, "{}"), (2, '{"loss": {}}')):
-        bench.place("names.json", text)
-        bench.deliver([Artifact(seq=seq, time=CREATED, step=7, name="names.json", path="names.json", type="names")])
+        path = f"artifacts/names.json-{seq}/names.json"
+        bench.place(path, text)
+        bench.deliver([Artifact(seq=seq, time=CREATED, step=7, name="names.json", path=path, type="names")])
     assert {path: size for path, size in bench.files().items() if path != "config.yaml"} == {"names.json": 12}
     assert json.loads(bench.run().data.tags["artifacts/names.json"]) == {"path": "names.json", "type": "names"}
 

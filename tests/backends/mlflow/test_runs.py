@@ -4,7 +4,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -192,46 +191,42 @@ def test_a_run_that_never_was_says_so(store: Store, tmp_path: Path) -> None:
         bench.open()
 
 
-OPEN_ONE = """
-import sys
+OPEN_AT_ONCE = """
+import os, sys
 from pathlib import Path
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # once, and not in each of them
 from tests.support.mlflow_driver import Bench
-bench = Bench(sys.argv[1], Path(sys.argv[2]), {"experiment": "shared"})
-print("ready", flush=True)
-sys.stdin.readline()
-bench.deliver([])
-print(bench.run_id)
+
+ready, go = os.pipe(), os.pipe()
+children = []
+for number in range(8):
+    pid = os.fork()
+    if not pid:
+        os.close(go[1])
+        bench = Bench(sys.argv[1], Path(sys.argv[2], f"run{number}"), {"experiment": "shared"})
+        os.write(ready[1], b".")
+        os.read(go[0], 1)  # until the parent closes its end
+        bench.deliver([])
+        os.write(1, f"{bench.run_id}\\n".encode())
+        os._exit(0)
+    children.append(pid)
+os.close(ready[1])
+assert all(os.read(ready[0], 1) for _ in children)
+os.close(go[1])
+assert [os.waitpid(pid, 0)[1] for pid in children] == [0] * 8
 """
 
 
 def test_eight_processes_on_a_fresh_database_at_once(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path / 'fresh' / 'mlflow.db'}"
-    workers = [
-        subprocess.Popen(
-            [sys.executable, "-c", OPEN_ONE, uri, str(tmp_path / f"run{i}")],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=with_paths(),
-        )
-        for i in range(8)
-    ]
-    for worker in workers:
-        assert worker.stdout is not None
-        assert worker.stdout.readline() == "ready\n"
-    for worker in workers:
-        assert worker.stdin is not None
-        worker.stdin.write("go\n")
-        worker.stdin.flush()
-    deadline = time.monotonic() + 120
-    outputs = [worker.communicate(timeout=max(1.0, deadline - time.monotonic())) for worker in workers]
-    assert [worker.returncode for worker in workers] == [0] * 8, outputs
+    command = [sys.executable, "-c", OPEN_AT_ONCE, uri, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180, env=with_paths(), check=False)
+    assert done.returncode == 0, done.stderr
     client = MlflowClient(tracking_uri=uri)
     experiment = client.get_experiment_by_name("shared")
     assert experiment is not None
     found = {run.info.run_id for run in client.search_runs([experiment.experiment_id])}
-    assert found == {out.strip() for out, _ in outputs}
+    assert found == set(done.stdout.split())
     assert len(found) == 8
 
 

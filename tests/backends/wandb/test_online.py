@@ -189,7 +189,7 @@ def test_no_server_is_waited_for_so_long_only_and_found_later(tmp_path: Path, se
 def test_an_outage_in_mid_run_is_told_and_passes(
     tmp_path: Path, server: WandbServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rl_logging_wandb.stores.SILENT_AFTER_S", 0.5)
+    monkeypatch.setattr("rl_logging_wandb.online_store.SILENT_AFTER_S", 0.5)
     sink = make_sink(make_context(tmp_path / "run"), {"mode": "online", "dir": str(tmp_path / "logs")})
     sink.open(None)
     server.refuse = 500

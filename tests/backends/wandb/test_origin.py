@@ -38,3 +38,12 @@ def test_a_run_that_takes_anothers_place_is_another_and_both_say_so(tmp_path: Pa
     assert server.runs["chosen--2"].config["rl_logging.resumed_from"] == "chosen"
     assert server.runs["chosen"].config["rl_logging.superseded_by"] == "chosen--2"
     assert server.runs["chosen"].fields["groupName"] == server.runs["chosen--2"].fields["groupName"] == "a group"
+
+
+def test_a_run_whose_predecessor_is_not_known_any_more_is_another_and_names_none(tmp_path: Path) -> None:
+    options = {"mode": "offline", "dir": str(tmp_path), "id": "chosen"}
+    context = make_context(tmp_path / "run", run_id=f"{RUN_ID}--2", supersedes={})
+    deliver(make_sink(context, options), [metrics(1, a=1.0)])
+    (folder,) = wandb_file.offline_directories(tmp_path)
+    assert folder.name.endswith("-chosen--2")
+    assert "rl_logging.resumed_from" not in wandb_file.read(folder).config

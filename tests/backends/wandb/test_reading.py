@@ -79,6 +79,22 @@ def test_a_project_is_read_and_its_best_brought_home(tmp_path: Path, server: Rea
         found.download(tmp_path / "elsewhere")
 
 
+def test_a_file_of_anothers_in_the_place_of_our_note_says_nothing(
+    tmp_path: Path, server: ReadableWandbServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with wandb.init(project="a-project", dir=tmp_path) as run:
+        for name, text in (("theirs", "[1]"), ("broken", "{"), ("large", '{"name": "renamed"}')):
+            artifact = wandb.Artifact(f"{name}-{run.id}", "model")
+            with artifact.new_file("record.json") as file:
+                file.write(text)
+            run.log_artifact(artifact).wait()
+    monkeypatch.setattr("rl_logging_wandb.reading.MOST_BYTES", 10)
+    store = open_store("wandb:tester/a-project")
+    (found,) = store.runs("a-project")
+    names = {checkpoint.name.removesuffix(f"-{run.id}") for checkpoint in store.checkpoints(found)}
+    assert names == {"theirs", "broken", "large"}
+
+
 def test_models_are_linked_once_also_after_a_repeat(tmp_path: Path, server: ReadableWandbServer) -> None:
     ledger = RecordingLedger()
     run_dir = tmp_path / "run"

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import logging
+import zlib
 from pathlib import Path
 
 import pytest
 
-from rl_logging_wandb.transaction_log import TransactionLog
+from rl_logging_wandb.transaction_log import BLOCK_BYTES, CHUNK_HEADER, TransactionLog
 from tests.support import wandb_file
 from tests.support.wandb_sink import deliver, make_context, make_sink, metrics
 
@@ -72,3 +73,27 @@ def test_nothing_is_believed_behind_a_bad_byte(tmp_path: Path, log: bytes, caplo
     assert len(seen) < 100
     assert "unreadable from byte" in caplog.text
     assert steps(reader) == []
+
+
+def test_a_record_without_an_end_does_not_fill_the_memory(
+    tmp_path: Path, log: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("rl_logging_wandb.transaction_log.READ_BYTES", 1 << 15)
+    monkeypatch.setattr("rl_logging_wandb.transaction_log.MOST_BYTES", 1 << 18)
+    first, middle = 2, 3
+    room = BLOCK_BYTES - len(log) % BLOCK_BYTES  # the file's own header is none of a block's
+    filled = chunk(first, room - CHUNK_HEADER.size)
+    path = tmp_path / "run-x.wandb"
+    path.write_bytes(log + filled + chunk(middle, BLOCK_BYTES - CHUNK_HEADER.size) * 100)
+    reader = TransactionLog(path)
+
+    with caplog.at_level(logging.WARNING, "rl_logging"):
+        assert steps(reader) == list(range(1, 101))
+
+    assert f"unreadable from byte {len(log)} on: a record has no end" in caplog.text
+    assert steps(reader) == []
+
+
+def chunk(kind: int, length: int) -> bytes:
+    data = bytes([kind]) + bytes(length)
+    return CHUNK_HEADER.pack(zlib.crc32(data), length, kind) + data[1:]
