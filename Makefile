@@ -32,7 +32,7 @@ SPREAD := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 test: .venv/.test .venv-skrl1/.done .venv-skinny/.done
 	$(BIN)/python -m compileall -q rl_logging backends
 	$(BIN)/python -m pytest $(SPREAD) tests
-	.venv-skrl1/bin/python -m pytest $(SPREAD) -p no:cacheprovider tests/adapters/test_skrl.py \
+	.venv-skrl1/bin/python -m pytest $(SPREAD) -p no:cacheprovider tests/adapters/test_skrl.py tests/adapters/test_skrl_on_device.py \
 		tests/adapters/test_videos.py tests/adapters/test_skrl_mlflow_agent.py tests/seeds/test_skrl_mlflow.py
 
 matrix: .venv/.test .venv-skrl1/.done

@@ -76,3 +76,15 @@ def test_a_run_without_destination_is_the_only_copy(tmp_path: Path) -> None:
     done = cli("clean", "--yes", tmp_path)
     assert "the only copy" in done.stdout
     assert run.run_dir.is_dir()
+
+
+def test_a_run_that_cannot_be_locked_stays(tmp_path: Path) -> None:
+    sinks = {"file": {"factory": "rl_logging.testing.files:make", "path": str(tmp_path / "out.jsonl")}}
+    with ExperimentLogger(sinks=sinks, dir=tmp_path, delivery="thread", quiet=True) as run:
+        run.log_metrics({"loss": 1.0})
+    (lock,) = (run.run_dir / "sinks").glob("*.lock")
+    lock.unlink()
+    lock.mkdir()  # as in a directory that only its owner may write
+    done = cli("clean", "--yes", tmp_path)
+    assert done.exit_code == 0, done.output
+    assert "stays: it cannot be written" in done.stdout

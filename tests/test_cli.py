@@ -185,3 +185,18 @@ def test_what_looks_like_markup_is_shown_as_it_is(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("rl_logging.plugins.SinkPlugin.check_options", lambda *_: ["pip install 'rl-logging[mlflow]'"])
     monkeypatch.setenv("COLUMNS", "200")
     assert "rl-logging[mlflow]" in CliRunner().invoke(main, ["sinks"]).output
+
+
+def test_a_damaged_run_in_a_folder_keeps_no_other_from_its_store(tmp_path: Path) -> None:
+    sinks = {"file": {"factory": "rl_logging.testing.files:make", "path": str(tmp_path / "out.jsonl")}}
+    whole = make_run(tmp_path, "whole", rl_logging={"quiet": True, "sinks": sinks})
+    damaged = tmp_path / "runs" / "damaged"
+    damaged.mkdir()
+    (damaged / "run.json").write_text("{")
+    for expected in ("owed", "finished"):
+        listed = cli("status", tmp_path / "runs")
+        assert (listed.exit_code, whole.name in listed.stdout, expected in listed.stdout) == (0, True, True)
+        assert f"passed over: {damaged / 'run.json'} is damaged" in listed.stderr
+        done = cli("sync", "--trust", tmp_path / "runs")
+        assert done.exit_code == 1, "not every record is known to be where it belongs"
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) >= len(POINTS)

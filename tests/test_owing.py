@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
 
 from rl_logging import ExperimentLogger
-from rl_logging.bundle import Bundle
+from rl_logging.bundle import Bundle, write_atomically
 from rl_logging.bundle.destination import DestinationFile
 from rl_logging.bundle.owing import owing, unfinished
+from rl_logging.settings.sections import SettingsError
 from tests.support.bundles import fill, make_bundle, make_entry
 
 SINKS = {"file": {"factory": "rl_logging.testing.files:make", "path": "out.jsonl"}}
@@ -41,3 +43,28 @@ def test_a_finished_runs_journal_need_not_be_read_to_know_what_it_owes(tmp_path:
     (after,) = owing(Bundle(logger.run_dir))
     assert before.accepted == after.accepted == logger.accepted == 3
     assert after.over
+
+
+def test_a_run_is_found_with_its_writer_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def look(path: Path, data: bytes) -> None:
+        write_atomically(path, data)
+        seen.append(unfinished(tmp_path, most=5, but=tmp_path))
+
+    monkeypatch.setattr("rl_logging.bundle.directory.write_atomically", look)
+    with ExperimentLogger(sinks=SINKS, delivery="offline", dir=tmp_path, quiet=True):
+        pass
+    assert seen == [[]]
+
+
+def test_a_run_that_could_not_be_made_does_not_keep_its_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("rl_logging.bundle.directory.write_atomically", full)
+        with pytest.raises(SettingsError, match="no space left"):
+            ExperimentLogger(sinks=[], dir=tmp_path, id="abc", quiet=True)
+    with ExperimentLogger(sinks=[], dir=tmp_path, id="abc", quiet=True) as logger:
+        assert logger.run_dir.name.endswith("-abc")

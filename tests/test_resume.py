@@ -161,6 +161,16 @@ def test_an_id_that_is_taken_names_the_way_to_go_on(tmp_path: Path) -> None:
         pass
     with pytest.raises(SettingsError, match="resume: auto goes on with it"):
         offline(tmp_path, id="one")
+    (tmp_path / "runs" / "half-made").mkdir()
+    with pytest.raises(SettingsError, match="just being made, or damaged"):
+        offline(tmp_path, id="made", resume="auto")
+
+
+def test_an_id_that_another_one_ends_with_is_free(tmp_path: Path) -> None:
+    with offline(tmp_path, id="lr-1"):
+        pass
+    with offline(tmp_path, id="1", resume="auto") as logger:
+        assert Bundle(logger.run_dir).manifest.id == "1"
 
 
 class Model:

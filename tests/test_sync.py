@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 from rl_logging import ExperimentLogger
 from rl_logging.bundle import Bundle
 from rl_logging.bundle.destination import destinations
+from rl_logging.bundle.owing import unfinished
 from tests.support import wandb_file
 from tests.support.mlflow_database import database
 from tests.support.processes import start_script, with_root_on_path
@@ -61,6 +62,19 @@ def test_many_runs_at_once(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert points(uri, "x") == [POINTS] * 5
     assert done.stdout.count("23 delivered") == 5
+
+
+def test_a_run_that_cannot_be_locked_is_told_and_the_others_are_delivered(tmp_path: Path) -> None:
+    sinks = {"file": {"factory": "rl_logging.testing.files:make", "path": str(tmp_path / "out.jsonl")}}
+    blocked = make_run(tmp_path, "blocked", rl_logging={"quiet": True, "sinks": sinks})
+    (entry,) = destinations(Bundle(blocked))
+    (blocked / "sinks" / f"{entry.key}.lock").mkdir(parents=True)  # as in a directory that only its owner may write
+    free = make_run(tmp_path, "free", rl_logging={"quiet": True, "sinks": sinks})
+    done = cli("sync", "--trust", tmp_path / "runs")
+    assert done.exit_code == 1
+    assert f"{blocked.name}: cannot be delivered: " in done.stdout
+    assert f"{free.name} → file: 23 delivered" in done.stdout
+    assert unfinished(tmp_path / "runs", most=5, but=tmp_path) == [], "who cannot deliver it is not asked to"
 
 
 def test_to_a_store_the_run_was_not_configured_for(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -42,8 +43,8 @@ class Bundle:
         self.manifest = read_manifest(self.path)
 
     @classmethod
-    def create(cls, path: Path, manifest: Manifest) -> Bundle:
-        """Makes the directory and its manifest.
+    def create(cls, path: Path, manifest: Manifest) -> tuple[Bundle, Claim]:
+        """Makes the directory and its manifest, by which others find it: with this process as its writer already.
 
         Raises:
             OSError: It cannot be made, or is there already.
@@ -54,8 +55,14 @@ class Bundle:
             with contextlib.suppress(FileExistsError), open(ignore, "x", encoding="utf-8") as file:
                 file.write("*\n")
         path.mkdir()
-        write_atomically(path / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest)))
-        return cls(path)
+        with contextlib.ExitStack() as undo:  # half made it would keep its id from being used
+            undo.callback(shutil.rmtree, path, ignore_errors=True)
+            claim = Claim(path, lambda: 1)
+            undo.callback(claim.abandon)
+            write_atomically(path / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest)))
+            bundle = cls(path)
+            undo.pop_all()
+        return bundle, claim
 
     @property
     def journal(self) -> Path:

@@ -48,19 +48,26 @@ class Owing(msgspec.Struct, frozen=True, kw_only=True):
         return max(0, self.accepted - self.state.confirmed)
 
 
-def find_bundles(paths: Sequence[Path]) -> list[Bundle]:
-    """Returns the run directories that `paths` name, or hold.
+def find_bundles(paths: Sequence[Path]) -> tuple[list[Bundle], dict[Path, BundleError]]:
+    """Returns the run directories that `paths` name, or hold; and those in folders that cannot be read, and why.
 
     Raises:
-        BundleError: One is none, and holds none.
+        BundleError: A path is none, and holds none; or it names one that cannot be read.
     """
     found: list[Bundle] = []
+    unread: dict[Path, BundleError] = {}
     for path in paths:
-        inside = [Bundle(directory) for directory in bundles.find(path)]
+        inside = list(bundles.find(path))
         if not inside:
             raise BundleError(f"{path} is not a run directory, and holds none")
-        found += inside
-    return found
+        for directory in inside:
+            try:
+                found.append(Bundle(directory))
+            except BundleError as error:
+                if directory == path:
+                    raise
+                unread[directory] = error
+    return found, unread
 
 
 def owing(bundle: Bundle, to: Sequence[str] = ()) -> list[Owing]:
@@ -103,8 +110,8 @@ def unfinished(folder: Path, *, most: int, but: Path) -> list[Path]:
         try:
             bundle = Bundle(path)
             debts = [debt for debt in owing(bundle) if debt.over and debt.anything and not debt.entry.live]
-        except BundleError:
-            continue  # damaged, or a newer version's: `rl-logging status` says which
-        if any(not DestinationFile(bundle, debt.entry).being_delivered() for debt in debts):
-            found.append(path)
+            if any(not DestinationFile(bundle, debt.entry).being_delivered() for debt in debts):
+                found.append(path)
+        except (BundleError, OSError):
+            continue  # damaged, or a newer version's: `rl-logging status` says which; or another user's
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -11,14 +12,28 @@ from rl_logging.bundle import Bundle, BundleError, owing
 from rl_logging.bundle.owing import Owing
 
 PATHS = click.argument("run_dir", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+_PASSED_OVER: Final = "rl_logging.passed_over"
 
 
 def find(paths: Sequence[Path]) -> list[Bundle]:
-    """Returns the run directories that `paths` name, or hold; ends the command where one is none."""
+    """Returns the run directories that `paths` name, or hold; ends the command where one is none.
+
+    One that cannot be read is told once, and passed over where it is one of a folder's: see `passed_over`.
+    """
     try:
-        return owing.find_bundles(paths)
+        found, unread = owing.find_bundles(paths)
     except BundleError as error:
         raise click.ClickException(str(error)) from error
+    told = click.get_current_context().meta.setdefault(_PASSED_OVER, set())
+    for path in unread.keys() - told:
+        click.echo(f"passed over: {unread[path]}", err=True)
+    told.update(unread)
+    return found
+
+
+def passed_over() -> bool:
+    """Whether this command has found a run directory that cannot be read."""
+    return bool(click.get_current_context().meta.get(_PASSED_OVER))
 
 
 def debts_of(bundle: Bundle, to: Sequence[str] = ()) -> list[Owing]:

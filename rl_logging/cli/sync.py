@@ -69,10 +69,9 @@ def sync(
     had.
     """
     asked = _asked(to, options, known)
-    if dry_run:
-        sys.exit(_dry_run(run_dir, to, asked))
-    tally = _Syncs(to, asked, watch=watch, trust=trust).run(run_dir, jobs)
-    sys.exit(tally)
+    syncs = _Syncs(to, asked, watch=watch, trust=trust)
+    code = _dry_run(run_dir, to, asked) if dry_run else syncs.run(run_dir, jobs)
+    sys.exit(1 if bundles.passed_over() else code)
 
 
 class _Syncs:
@@ -116,7 +115,7 @@ class _Syncs:
                         done = set()
                         time.sleep(LOOK_FOR_RUNS_EVERY_S)
                     for future in done:
-                        self._conclude(pending.pop(future), future.result())
+                        self._conclude(pending.pop(future), future)
                     if self._watch:
                         for bundle in bundles.find(paths):
                             if bundle.path not in self._left:
@@ -125,7 +124,7 @@ class _Syncs:
                 for one in self._syncs:
                     one.stop()
                 for future, bundle in pending.items():
-                    self._conclude(bundle, future.result())
+                    self._conclude(bundle, future)
         left = [debt for debts in self._left.values() for debt in debts]
         if any(debt.anything for debt in left):
             return 1
@@ -200,8 +199,13 @@ class _Syncs:
                 )
             self._progress.start()
 
-    def _conclude(self, bundle: Bundle, left: list[Owing]) -> None:
-        self._left[bundle.path] = left
+    def _conclude(self, bundle: Bundle, future: Future[list[Owing]]) -> None:
+        try:
+            left = self._left[bundle.path] = future.result()
+        except (OSError, BundleError) as error:  # this run's trouble alone, such as a directory that is read-only
+            words = f"{bundle.path.name}: cannot be delivered: {error}"
+            self._progress.console.print(words, style="yellow", markup=False, soft_wrap=True)
+            return
         for debt in left:
             where = f"{bundle.path.name} → {debt.entry.name}"
             if debt.state.forgotten:

@@ -32,8 +32,11 @@ def why_kept(bundle: Bundle, *, offline_too: bool = False) -> str | None:
         return "every destination was given up: it is the only copy"
     for debt in debts:
         kept = None if debt.state.forgotten else _why_needed(debt, offline_too=offline_too)
-        if kept is None and DestinationFile(bundle, debt.entry).being_delivered():
-            kept = f"{debt.entry.name}: it is being delivered"
+        try:
+            if kept is None and DestinationFile(bundle, debt.entry).being_delivered():
+                kept = f"{debt.entry.name}: it is being delivered"
+        except OSError as error:
+            kept = f"it cannot be written: {error}"
         if kept is not None:
             return kept
     return None

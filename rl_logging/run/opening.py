@@ -66,14 +66,10 @@ def open_run(loaded: Loaded, warn_once: WarnOnce) -> OpenedRun:
     earlier = resuming.find(settings.resume, given_id, settings.name, folder)
     manifest, environ, objects = _manifest(loaded, folder, given_id, earlier)
     path = folder / f"{slug(manifest.name)}-{manifest.id}"
-    taken = next(folder.glob(f"*-{manifest.id}"), None) if given_id and not earlier else None
-    if taken is not None:
-        raise SettingsError(
-            f"rl_logging.id: {manifest.id!r} is taken: {taken} is there already; resume: auto goes on with it"
-        )
+    if given_id and not earlier:
+        _require_free(given_id, folder)
     try:
-        bundle = earlier or Bundle.create(path, manifest)
-        claim = bundle.claim(lambda: _last_seq(bundle) + 1)
+        bundle, claim = _claimed(earlier) if earlier else Bundle.create(path, manifest)
         try:
             return OpenedRun(
                 bundle=bundle,
@@ -147,6 +143,21 @@ def _parent(given: str | None, folder: Path, run_id: str) -> Parent | None:
     if parent is not None and parent.id == run_id:
         raise SettingsError(f"rl_logging.parent: {given!r} is the run itself")
     return parent
+
+
+def _require_free(run_id: str, folder: Path) -> None:
+    for path in folder.glob(f"*-{run_id}"):
+        try:
+            if Bundle(path).manifest.id != run_id:  # that of `lr-1` ends with `-1` too
+                continue
+            hint = "resume: auto goes on with it"
+        except BundleError as error:
+            hint = f"it is just being made, or damaged ({error})"
+        raise SettingsError(f"rl_logging.id: {run_id!r} is taken: {path} is there already; {hint}")
+
+
+def _claimed(bundle: Bundle) -> tuple[Bundle, Claim]:
+    return bundle, bundle.claim(lambda: _last_seq(bundle) + 1)
 
 
 def _go_on(bundle: Bundle, claim: Claim, entries: Sequence[SinkEntry], settings: Settings, warn_once: WarnOnce) -> int:

@@ -67,9 +67,8 @@ class RunStanding(RunHandle):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Sets the run's clock to where it stood at `state_dict`. That of another run is told, and does so too.
 
-        A stable-baselines3 training that begins after it goes on from there; one that is being logged is told of, and
-        keeps its own clock. Which run the logger writes to was decided when it was made: give it
-        ``resume=state["id"]`` then.
+        A training that begins after it goes on from there; one that is being logged is told of, and keeps its own
+        clock. Which run the logger writes to was decided when it was made: give it ``resume=state["id"]`` then.
         """
         self._look_up("load_state_dict", self._load_state, state)
 
@@ -152,8 +151,8 @@ class RunStanding(RunHandle):
         if self._steps.read is not None:
             self.warn_once(
                 "load_state_dict clock",
-                "load_state_dict: a training is being logged, whose own clock counts; stable-baselines3's next one "
-                "begins at the state's step (of SKRL, at attach(..., initial_step=...))",
+                "load_state_dict: while a training is being logged its own clock counts; the next one begins at the "
+                "state's step",
             )
 
     def _await_state(self, sink: str, timeout: float | None, known: Callable[[Any], bool]) -> Any:

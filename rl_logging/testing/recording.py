@@ -32,6 +32,7 @@ from rl_logging.records import (
     encode,
 )
 from rl_logging.run import Run, endings
+from rl_logging.run.saved_model import SavedModel
 from rl_logging.settings import Loaded
 from rl_logging.testing.memory_run import merge
 
@@ -163,6 +164,9 @@ class RecordingLogger(ExperimentLogger):
 
     def __enter__(self) -> RecordingLogger:
         return self
+
+    def _discard_model(self, saved: SavedModel) -> bool:
+        return False  # it stays, for `file_of`
 
     def _prepare(self) -> None:
         self.warnings: list[str] = []

@@ -22,6 +22,7 @@ from rl_logging.adapters.skrl import attach
 from rl_logging.adapters.skrl import episodes as episodes_module
 from rl_logging.adapters.skrl.names import clean, name_table
 from rl_logging.extraction.pipeline import Pipeline
+from rl_logging.testing import RecordingLogger
 from tests.support.skrl_algorithms import AlgorithmTraining
 from tests.support.skrl_logger import FakeLogger, same
 from tests.support.skrl_multi_agent import MultiAgentTraining
@@ -367,6 +368,40 @@ def test_num_envs_and_the_initial_step_as_given(tmp_path: Path) -> None:
     assert set(logger.points()["mean_rewards"]) == {1160}
     with pytest.raises(ValueError, match="num_envs"):
         attach(logger, training.agent, num_envs=0)
+    with pytest.raises(ValueError, match=r"initial_step: got 'x', must be a number"):
+        attach(logger, training.agent, initial_step="x")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("on_step_reset", "first"), [("continue", 1000), ("restart", 0)])
+@pytest.mark.parametrize("attached_before", [True, False])
+def test_a_training_goes_on_where_a_state_has_set_the_clock(
+    on_step_reset: str, first: int, attached_before: bool, tmp_path: Path
+) -> None:
+    training = Training("PPO", tmp_path, num_envs=2)
+    with RecordingLogger({"rl_logging": {"on_step_reset": on_step_reset}}) as logger:
+        if attached_before:
+            logger.attach(training.agent)
+        logger.load_state_dict({"step": 1000})
+        with pytest.raises(AttributeError):
+            attach(logger, object())
+        logger.attach(training.agent)
+        training.trainer(20).train()
+        assert logger.step == first + 40
+
+
+@pytest.mark.parametrize(("on_step_reset", "steps"), [("continue", [80, 160]), ("restart", [80, 80])])
+def test_an_agent_attached_after_another_goes_on_with_the_clock(
+    on_step_reset: str, steps: list[int], tmp_path: Path
+) -> None:
+    with RecordingLogger({"rl_logging": {"on_step_reset": on_step_reset}}) as logger:
+        seen = []
+        for folder in ("first", "second"):
+            training = Training("PPO", tmp_path / folder)
+            handle = logger.attach(training.agent)
+            training.trainer(20).train()
+            seen.append(logger.step)
+            handle.detach()
+    assert seen == steps
 
 
 def test_a_second_training_goes_on_with_the_clock(tmp_path: Path) -> None:

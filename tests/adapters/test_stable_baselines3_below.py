@@ -25,6 +25,11 @@ BELOW: dict[str, Place] = {
     ),
     "lists in lists": lambda callback: CallbackList([CallbackList([callback])]),
 }
+TWICE: dict[str, Place] = {
+    "in a list": lambda callback: CallbackList([callback, callback]),
+    "below two": lambda callback: CallbackList([EveryNTimesteps(40, callback), EveryNTimesteps(30, callback)]),
+    "below one and in the list": lambda callback: CallbackList([EveryNTimesteps(40, callback), callback]),
+}
 
 
 def logged(logger: AdapterLogger) -> list[tuple[int, dict[str, float]]]:
@@ -51,6 +56,17 @@ def test_below_another_callback_everything_is_logged(place: Place, interval: str
     assert {"episode_reward", "rollout_time", "learning_time", "grad_norm"} <= below.names
     assert below.warnings == {}
     assert HOOKS.isdisjoint(vars(callback))
+
+
+@pytest.mark.parametrize("interval", ["framework", "rollout"])
+@pytest.mark.parametrize("place", TWICE.values(), ids=TWICE)
+def test_a_callback_that_is_told_everything_twice_logs_it_once(place: Place, interval: str) -> None:
+    once, twice = AdapterLogger(interval), AdapterLogger(interval)
+    ppo().learn(128, callback=make_callbacks(once))
+    callbacks = place(make_callbacks(twice)[0])
+    ppo().learn(128, callback=callbacks)
+    assert logged(twice) == logged(once)
+    assert all(HOOKS.isdisjoint(vars(callback)) for callback in callbacks.callbacks)
 
 
 def test_below_an_evaluation() -> None:

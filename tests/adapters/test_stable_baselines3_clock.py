@@ -71,4 +71,4 @@ def test_a_state_in_the_middle_of_a_training_is_for_the_next_one(
         assert logger.step == 64
         ppo().learn(64, callback=logger.get_callbacks())
     assert steps(logger) == [64, 1_064]
-    assert "load_state_dict: a training is being logged, whose own clock counts" in caplog.text
+    assert "load_state_dict: while a training is being logged its own clock counts" in caplog.text

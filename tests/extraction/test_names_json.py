@@ -143,9 +143,10 @@ def test_names_are_kept_as_they_come_up(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_logger_is_not_held_by_the_names_it_waits_for() -> None:
+    before = set(threading.enumerate())
     logger = RecordingLogger()
     logger.pipeline(NameTable({}))
-    (thread,) = (it for it in threading.enumerate() if it.name == "rl_logging-names")
+    (thread,) = set(threading.enumerate()) - before
     del logger
     gc.collect()
     thread.join(30)

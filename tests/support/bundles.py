@@ -35,7 +35,9 @@ def make_bundle(folder: Path, *entries: SinkEntry, run_id: str = "abcd1234") -> 
         settings={},
         sinks=entries,
     )
-    return Bundle.create(folder / run_id, manifest)
+    bundle, claim = Bundle.create(folder / run_id, manifest)
+    claim.abandon()  # whoever writes claims it
+    return bundle
 
 
 def fill(bundle: Bundle, count: int, *, end: str | None = "finished") -> JournalWriter:

@@ -53,6 +53,9 @@ class FakeLogger:
     def set_clock(self, read: Callable[[], int | None] | None) -> None:
         self.read_clock = read
 
+    def take_restored_step(self) -> int | None:
+        return None
+
     def on_finish(self, callback: Callable[[], None]) -> None:
         self.at_finish.append(callback)
 

@@ -103,6 +103,16 @@ def test_models_are_saved(tmp_path: Path) -> None:
     assert json.loads((saved.path / "metadata.json").read_text())["step"] == 9
 
 
+def test_a_discarded_model_stays_to_be_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "weights.bin").write_bytes(b"1234")
+    logger = RecordingLogger()
+    saved = logger.save_model(tmp_path / "weights.bin", name="policy", step=9)
+    assert saved is not None
+    assert not logger.discard_model(saved)
+    assert (logger.file_of(logger.models[0]) / "weights.bin").exists()
+    assert logger.warnings == []
+
+
 def test_labels_stand_as_they_were_set_last() -> None:
     logger = RecordingLogger(tags=["first"], notes="Before.")
     assert (logger.tags, logger.notes) == (("first",), "Before.")

@@ -47,7 +47,8 @@ def attach(
             several, are logged below ``agent_0/``, ``agent_1/`` and so on.
         num_envs: Environment steps in one step of the agent, over all processes; by default what the logger's env,
             the agent's memory or the first transition says, times the processes of a distributed training.
-        initial_step: Where the run's clock starts, for a training that goes on with another's; default 0.
+        initial_step: Where the run's clock starts, for a training that goes on with another's; default where the
+            logger's `load_state_dict` has set it, else where the agent stood that was attached before this one, else 0.
         checkpoints: Whether the checkpoints that skrl writes are logged as models.
         prefix: What stands before each of the agent's names, such as ``hider``, where one run has several agents. By
             default nothing for the first, and ``agent_1`` and so on for those that are attached beside it.
@@ -57,10 +58,14 @@ def attach(
 
     Raises:
         AttributeError: The agent tracks nothing.
-        ValueError: `num_envs` is below 1.
+        ValueError: `num_envs` is below 1, or `initial_step` is no number.
     """
     if num_envs is not None and num_envs < 1:
         raise ValueError(f"num_envs: got {num_envs}, must be at least 1")
+    try:
+        first_step = None if initial_step is None else int(initial_step)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"initial_step: got {initial_step!r}, must be a number of steps") from None
     several = _agents(agent_or_runner)
     if len(several) > 1:
         given = f"{prefix.strip('/')}/" if prefix else ""
@@ -71,7 +76,7 @@ def attach(
                     agent,
                     agent_or_runner,
                     num_envs=num_envs or envs,
-                    initial_step=initial_step or 0,
+                    initial_step=first_step,
                     checkpoints=checkpoints,
                     prefix=f"{given}agent_{number}",
                 )
@@ -83,7 +88,7 @@ def attach(
         several[0][0],
         agent_or_runner,
         num_envs=num_envs,
-        initial_step=initial_step or 0,
+        initial_step=first_step,
         checkpoints=checkpoints,
         prefix=prefix,
     )
@@ -95,7 +100,7 @@ def _attach_one(
     source: Any,
     *,
     num_envs: int | None,
-    initial_step: int,
+    initial_step: int | None,
     checkpoints: bool,
     prefix: str | None,
 ) -> Handle:

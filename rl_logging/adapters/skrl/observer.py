@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,7 +30,7 @@ class Observer:
         agent: The agent or multi-agent.
         source: What the agent was taken from (a Runner or a trainer), or the agent.
         num_envs: Environment steps in one step of the agent; None to find it out.
-        initial_step: Where the run's clock starts.
+        begins_at: Returns where the run's clock starts.
         checkpoints: Whether to log the checkpoints that skrl writes.
         label: What stands before all names: one agent's among several.
 
@@ -48,7 +48,7 @@ class Observer:
         source: Any,
         *,
         num_envs: int | None,
-        initial_step: int,
+        begins_at: Callable[[], int],
         checkpoints: bool,
         label: str,
     ) -> None:
@@ -62,9 +62,7 @@ class Observer:
         self._processes = describe.processes(agent)
         known = logger.num_envs or describe.memory_num_envs(agent)
         self._num_envs: int | None = known
-        self.timeline = Timeline(
-            logger, initial_step=initial_step, num_envs=num_envs or (known and known * self._processes)
-        )
+        self.timeline = Timeline(logger, begins_at=begins_at, num_envs=num_envs or (known and known * self._processes))
         self._surroundings = Surroundings.of_source(source)
         self._episodes: Episodes | DeviceEpisodes | None = None
         self._was_training = getattr(agent, "_cumulative_rewards", None) is not None

@@ -27,7 +27,7 @@ class Tap:
         agent: The agent or multi-agent.
         source: What the agent was taken from (a Runner or a trainer), or the agent; None for nothing.
         num_envs: Environment steps in one step of the agent; None to find it out.
-        initial_step: Where the run's clock starts.
+        initial_step: Where the run's clock starts; None: where `SharedClock.begins_at` says.
         checkpoints: Whether to log the checkpoints that skrl writes.
         label: What stands before all names: one agent's among several.
     """
@@ -39,19 +39,20 @@ class Tap:
         source: Any = None,
         *,
         num_envs: int | None,
-        initial_step: int,
+        initial_step: int | None,
         checkpoints: bool,
         label: str,
     ) -> None:
         self.logger = logger
         self.agent = agent
         self.attached = True
+        self._clock = SharedClock.of(logger)
         self._observer = Observer(
             logger,
             agent,
             source,
             num_envs=num_envs,
-            initial_step=initial_step,
+            begins_at=self._clock.begins_at if initial_step is None else lambda: initial_step,
             checkpoints=checkpoints,
             label=label,
         )
@@ -59,7 +60,6 @@ class Tap:
         self._safely(self._observer.describe)
         self._options: dict[str, Any] = {
             "num_envs": num_envs,
-            "initial_step": initial_step,
             "checkpoints": checkpoints,
             "label": label,
         }
@@ -69,7 +69,6 @@ class Tap:
         self._hooks = self._place_hooks()
         self._observer.sees_transitions = "transition" in self._hooks
         self._observer.sees_writes = "write" in self._hooks
-        self._clock = SharedClock.of(logger)
         self._clock.join(self._observer.timeline)
         logger.on_finish(self.detach)
 
@@ -127,7 +126,7 @@ class Tap:
         settings = self.logger.settings
         self._passage = Passage(
             self._relay.address,
-            functools.partial(Tap, **self._options),
+            functools.partial(Tap, initial_step=timeline.now, **self._options),
             interval=emitter.interval,
             settings={"clock": settings.clock, "on_step_reset": settings.on_step_reset},
             env=self._observer.stand_in_for_env(),

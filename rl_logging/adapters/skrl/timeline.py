@@ -6,6 +6,7 @@ An evaluation takes none of the run's steps: all of it lies where the training s
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import Any, Final
 
 from rl_logging.adapters.skrl.finished import FinishedEpisodes
@@ -46,27 +47,27 @@ class Timeline:
 
     Args:
         logger: The `rl_logging.ExperimentLogger`.
-        initial_step: Where the run's clock starts.
+        begins_at: Returns where the run's clock starts; asked for anew until the training begins.
         num_envs: Environment steps in one step of the agent, over all processes; None while that is unknown.
 
     Attributes:
         moved: When it moved last, beside others' timelines: a larger number is later.
     """
 
-    def __init__(self, logger: Any, *, initial_step: int, num_envs: int | None) -> None:
+    def __init__(self, logger: Any, *, begins_at: Callable[[], int], num_envs: int | None) -> None:
         self.num_envs = num_envs
         self.moved = 0
         self.phase: Phase | None = None
         self.timestep = -1
         self._logger = logger
-        self._initial_step = initial_step
+        self._begins_at = begins_at
         self._trained: Phase | None = None
-        self._now = initial_step
+        self._now = 0
 
     @property
     def now(self) -> int:
         """The run's step."""
-        return self._now
+        return self._now if self.moved else self._begins_at()
 
     def at(self, steps: int) -> int:
         """Returns where a number of steps of the agent, mostly the present one, lies on the run's clock."""
@@ -78,6 +79,8 @@ class Timeline:
 
         The training is one phase, however often it is interrupted; each evaluation is one of its own.
         """
+        if self._trained is None:
+            self._now = self._begins_at()
         if training:
             if self._trained is None:
                 self._trained = Phase(self._new_clock())
@@ -113,6 +116,6 @@ class Timeline:
         return Clock(
             factor=factor,
             on_step_reset=settings.on_step_reset,
-            initial_step=self._initial_step,
+            initial_step=self._now,
             warn=self._logger.warn_once,
         )

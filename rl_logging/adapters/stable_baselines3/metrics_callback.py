@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from stable_baselines3.common.callbacks import BaseCallback
 
 from rl_logging.adapters.stable_baselines3.outermost import CallbackTap, outermost
 from rl_logging.adapters.stable_baselines3.training import Training, tell_of_failure
+
+_NOTHING: Final = ("", 0, None)
 
 
 class MetricsCallback(BaseCallback):  # type: ignore[misc]
@@ -34,6 +36,7 @@ class MetricsCallback(BaseCallback):  # type: ignore[misc]
         self._experiment = logger
         self._training: Training | None = None
         self._above: BaseCallback | None = None
+        self._told: tuple[str, int, object] = _NOTHING
 
     def _init_callback(self) -> None:
         # Not at the training's start, when other callbacks may already have recorded something.
@@ -46,46 +49,71 @@ class MetricsCallback(BaseCallback):  # type: ignore[misc]
             self._safely("listen above", self._listen_above)
 
     def _on_rollout_start(self) -> None:
-        if self._above is None and self._training is not None:
-            self._safely("rollout_starts", self._training.rollout_starts)
+        if self._above is None:
+            self._rollout_starts()
 
     def _on_step(self) -> bool:
-        # Called most often, so there is nothing here that need not be.
-        if self._above is None and self._training is not None:
-            try:
-                self._training.step(self.locals)
-            except Exception as error:
-                self._failed("step", error)
+        if self._above is None:
+            self._step(self.locals)
         return True
 
     def _on_rollout_end(self) -> None:
-        if self._above is None and self._training is not None:
-            self._safely("rollout_ends", self._training.rollout_ends)
+        if self._above is None:
+            self._rollout_ends()
 
     def _on_training_end(self) -> None:
         self._safely("end", self._end)
 
     def _begin(self) -> None:
         self._end()  # of a training that an exception left nobody was told
+        self._above = None
         self._training = Training(self._experiment, self.model)
 
     def _end(self) -> None:
         training, self._training = self._training, None
+        self._told = _NOTHING
         if training is not None:
             training.end()
 
     def _listen_above(self) -> None:
         """Hears by the callback that the algorithm tells of everything what it is not told itself."""
         above, training = outermost(self), self._training
-        self._above = above
-        if above is not None and training is not None:
+        if above is not None and training is not None and self._above is None:
+            self._above = above
             listeners: dict[str, Callable[[], None]] = {
-                "on_rollout_start": lambda: self._safely("rollout_starts", training.rollout_starts),
-                "on_step": lambda: self._safely("step", lambda: training.step(above.locals)),
-                "on_rollout_end": lambda: self._safely("rollout_ends", training.rollout_ends),
+                "on_rollout_start": self._rollout_starts,
+                "on_step": lambda: self._step(above.locals),
+                "on_rollout_end": self._rollout_ends,
                 "on_training_end": self._on_training_end,
             }
             training.at_end(CallbackTap(above, listeners).leave)
+
+    # What it is told: once, however often it stands among the callbacks.
+
+    def _rollout_starts(self) -> None:
+        if self._training is not None and self._is_news("rollout_starts"):
+            self._safely("rollout_starts", self._training.rollout_starts)
+
+    def _step(self, names: dict[str, Any]) -> None:
+        # Called most often, so there is nothing here that need not be.
+        if self._training is not None and self._is_news("step", names.get("infos")):
+            try:
+                self._training.step(names)
+            except Exception as error:
+                self._failed("step", error)
+
+    def _rollout_ends(self) -> None:
+        if self._training is not None and self._is_news("rollout_ends"):
+            self._safely("rollout_ends", self._training.rollout_ends)
+
+    def _is_news(self, what: str, infos: object = None) -> bool:
+        """Returns whether it was not told of this just before; a step is known by its infos, too."""
+        at = self.model.num_timesteps
+        told = self._told
+        if told[0] == what and told[1] == at and told[2] is infos:
+            return False
+        self._told = (what, at, infos)
+        return True
 
     def _safely(self, what: str, action: Callable[[], None]) -> None:
         try:
