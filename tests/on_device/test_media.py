@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,37 +9,18 @@ import pytest
 import torch
 
 from rl_logging import ExperimentLogger
-from rl_logging.journal import JournalReader
-from rl_logging.records import Image, Metrics, Video, decode
+from rl_logging.records import Image, Metrics, Video
 from rl_logging.run import arriving
-from tests.support.cuda_stand_in import CudaTensor, Stream, on_cuda, stand_in
-
-
-@pytest.fixture
-def stream(monkeypatch: pytest.MonkeyPatch) -> Stream:
-    monkeypatch.setattr("rl_logging.run.journaled.may_wait_beside_captures", lambda: False)
-    return stand_in(monkeypatch)
-
-
-@pytest.fixture
-def logger(tmp_path: Path, stream: Stream) -> Iterator[ExperimentLogger]:
-    with ExperimentLogger(dir=tmp_path, delivery="offline", quiet=True) as made:
-        yield made
-        stream.run()
+from tests.support.cuda_stand_in import CudaTensor, Stream, on_cuda
+from tests.support.journaled import records, warnings
 
 
 def metrics(logger: ExperimentLogger) -> list[Metrics]:
-    records = [decode(envelope) for envelope in JournalReader(logger.run_dir / "journal").read()]
-    return [record for record in records if isinstance(record, Metrics)]
+    return records(logger, Metrics)
 
 
-def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-
-
-def media(logger: ExperimentLogger) -> list[Any]:
-    records = [decode(envelope) for envelope in JournalReader(logger.run_dir / "journal").read()]
-    return [record for record in records if isinstance(record, (Image, Video))]
+def media(logger: ExperimentLogger) -> list[Image | Video]:
+    return records(logger, Image, Video)
 
 
 def pixels(logger: ExperimentLogger, record: Any) -> Any:

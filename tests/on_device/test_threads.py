@@ -16,13 +16,7 @@ from rl_logging.records import End, Metrics, decode
 from rl_logging.run import arriving
 from rl_logging.run.arriving import ArrivingRecords
 from rl_logging.run.device_copies import DeviceCopies
-from tests.support.cuda_stand_in import WAIT_S, Stream, on_cuda, stand_in
-
-
-@pytest.fixture
-def stream(monkeypatch: pytest.MonkeyPatch) -> Stream:
-    monkeypatch.setattr("rl_logging.run.journaled.may_wait_beside_captures", lambda: False)
-    return stand_in(monkeypatch)
+from tests.support.cuda_stand_in import WAIT_S, Stream, on_cuda
 
 
 def held(stream: Stream, *, may_wait: bool = True) -> tuple[ArrivingRecords, list[list[float]], list[str]]:

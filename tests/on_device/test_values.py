@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,36 +14,18 @@ import torch
 
 from rl_logging import ExperimentLogger
 from rl_logging.extraction import aggregate, flatten
-from rl_logging.journal import JournalReader
-from rl_logging.records import Metrics, decode
+from rl_logging.records import Metrics
 from rl_logging.run import journaled
 from rl_logging.run.arriving import ArrivingRecords
 from rl_logging.run.device_copies import Copy, DeviceCopies
 from rl_logging.run.journaled import JournaledRun
 from rl_logging.testing.memory import MemoryStore
-from tests.support.cuda_stand_in import Stream, on_cuda, stand_in
-
-
-@pytest.fixture
-def stream(monkeypatch: pytest.MonkeyPatch) -> Stream:
-    monkeypatch.setattr("rl_logging.run.journaled.may_wait_beside_captures", lambda: False)
-    return stand_in(monkeypatch)
-
-
-@pytest.fixture
-def logger(tmp_path: Path, stream: Stream) -> Iterator[ExperimentLogger]:
-    with ExperimentLogger(dir=tmp_path, delivery="offline", quiet=True) as made:
-        yield made
-        stream.run()
+from tests.support.cuda_stand_in import Stream, on_cuda
+from tests.support.journaled import records, warnings
 
 
 def metrics(logger: ExperimentLogger) -> list[Metrics]:
-    records = [decode(envelope) for envelope in JournalReader(logger.run_dir / "journal").read()]
-    return [record for record in records if isinstance(record, Metrics)]
-
-
-def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    return records(logger, Metrics)
 
 
 def test_the_caller_does_not_wait_and_other_records_do_not_either(logger: ExperimentLogger, stream: Stream) -> None:
