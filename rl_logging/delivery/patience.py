@@ -15,6 +15,7 @@ from rl_logging.delivery.words import in_words
 log = logging.getLogger("rl_logging.delivery")
 
 IDLE_S: Final = 0.2
+GATHER_S: Final = 0.5
 STAND_BY_S: Final = 0.5
 
 
@@ -105,10 +106,13 @@ class Patience:
                 f"'rl-logging sync --to {name}' takes it up again"
             )
 
-    def rest(self) -> None:
-        """Waits a little for something new."""
-        self._wake.wait(IDLE_S)
-        self._wake.clear()
+    def rest(self) -> bool:
+        """Waits a little for something new; returns whether somebody waits for it."""
+        return self._woken_within(IDLE_S)
+
+    def gather(self) -> bool:
+        """Lets a batch grow while a training goes on writing; returns whether somebody waits for it."""
+        return self._woken_within(GATHER_S)
 
     def stand_by(self) -> None:
         """Waits a little while another process delivers.
@@ -151,6 +155,11 @@ class Patience:
             self._wake.clear()
         if self._told_to_end:
             raise StoppedError(words)
+
+    def _woken_within(self, seconds: float) -> bool:
+        woken = self._wake.wait(seconds)
+        self._wake.clear()
+        return woken
 
     @property
     def _told_to_end(self) -> bool:

@@ -235,6 +235,7 @@ class DestinationWorker:
         """Delivers until the run is over and the store has everything."""
         handing = Handing(self._bundle, sink, self.book, self._cursor, self._patience, self._check_lock)
         confirming = Confirming(sink, self.book, self._cursor, self._patience, self._check_lock)
+        asked = False
         while True:
             self._patience.check()
             self._check_lock()
@@ -256,6 +257,9 @@ class DestinationWorker:
                 self._status = last.status if isinstance(last, End) and self._end.is_at(last.seq) else None
                 confirming.confirm()
                 self._trimmer.now_and_then()
+                if len(envelopes) < BATCH and not (asked or over or self._status):
+                    # Many small batches cost the store, the disk and the training's processor more than a few large.
+                    asked = self._patience.gather()
                 continue
             confirming.confirm()
             self.book.save_if_changed()
@@ -265,7 +269,7 @@ class DestinationWorker:
                 return
             if over and self._cursor and self._patience.exhausted:
                 raise StoppedError("the store did not confirm what it was handed")
-            self._patience.rest()
+            asked = self._patience.rest()
 
     def _status_at_the_end(self) -> RunStatus | None:
         if self._branch.ended:

@@ -77,6 +77,11 @@ class Pipeline:
         self.busy = 0
         """Above 0 while the window is drained and not logged yet: a signal handler had better wait."""
 
+    @property
+    def pending(self) -> bool:
+        """Whether the window holds anything."""
+        return bool(self._window)
+
     def record(self, native: str, value: object, how: str | None = None) -> None:
         """Takes a value into the window; one that the filter leaves out costs no conversion.
 

@@ -31,6 +31,9 @@ HELLO_S: Final = 10.0
 RESTARTS: Final = 5
 RESTART_AFTER_S: Final = 0.5
 
+_SET_BY_TORCH: Final = "TORCHINDUCTOR_"
+"""With what begin the variables that torch sets in its own process while it is used: they are none of delivery's."""
+
 
 class Served(Protocol):
     """A run's delivery, as the process that does it sees it."""
@@ -95,7 +98,8 @@ class DeliveryProcess:
 
         One that was started with another module search path is not taken: a sink of the user's own may not be there.
         """
-        key = frozenset((*environ.items(), ("", str(cwd)), ("=", os.pathsep.join(search_path()))))
+        ours = (item for item in environ.items() if not item[0].startswith(_SET_BY_TORCH))
+        key = frozenset((*ours, ("", str(cwd)), ("=", os.pathsep.join(search_path()))))
         with cls._sharing:
             return cls._shared.setdefault(key, cls(environ, cwd))
 

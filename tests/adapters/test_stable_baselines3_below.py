@@ -102,4 +102,5 @@ def test_two_runs_below_one_callback() -> None:
     for _ in range(2):
         ppo().learn(64, callback=above)
     assert logged(first) == logged(second)
-    assert [step for step, _ in first.points("timesteps")] == list(range(2, 129, 2))
+    # An episode's end and an update each: the steps between have nothing new.
+    assert [step for step, _ in first.points("timesteps")] == [40, 64, 104, 128]

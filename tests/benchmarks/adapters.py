@@ -4,7 +4,8 @@ Run it as ``python -m tests.benchmarks adapters``. Each subject of a framework i
 same seed; its figure is the CPU time of the training process (the delivery's is its own, and is left out here by
 ``delivery: offline``). The subjects take turns, each round in the other order, so that a slow spell of the machine
 hits all of them; each round gives one ratio to the training without us, and the table shows their middle half. Two
-trainings without us, one against the other, show how large a ratio is mere noise.
+trainings without us, one against the other, show how large a ratio is mere noise; one with a bare ``os.write`` in each
+step, what any record there costs at the least.
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ from typing import Any
 
 import torch
 
+from tests.benchmarks.bare_write import after_each_step, bare_write
 from tests.benchmarks.rows import Row
 
 BASE = "without"
 AGAIN = "without, again"
+BARE = "a bare os.write in each step"
 
 Train = Callable[[], float]
 """Trains once and returns the CPU seconds it took."""
@@ -53,7 +56,7 @@ def rows(arguments: Sequence[str]) -> list[Row]:
 
 def as_row(framework: str, subject: str, figures: dict[str, float]) -> Row:
     """Returns the row of one subject; the trainings without us show the noise, and have no goal."""
-    counts = subject not in (BASE, AGAIN)
+    counts = subject not in (BASE, AGAIN, BARE)
     return Row(
         name=f"{framework}, {f'interval: {subject}' if counts else subject}",
         beside="the same training without us",
@@ -98,6 +101,7 @@ def turns(train: Callable[[str | None], float]) -> dict[str, Train]:
     return {
         BASE: lambda: train(None),
         "framework": lambda: train("framework"),
+        BARE: lambda: train(BARE),
         AGAIN: lambda: train(None),
         "step": lambda: train("step"),
     }
@@ -128,6 +132,9 @@ def stable_baselines3_ppo(folder: Path, timed: Measure) -> dict[str, Train]:
         model = PPO("MlpPolicy", "CartPole-v1", seed=0, device="cpu")
         if interval is None:
             return timed(lambda: model.learn(4096))
+        if interval == BARE:
+            with bare_write(folder) as write:
+                return timed(lambda: model.learn(4096, callback=lambda *_: write()))
         with logger(folder, interval) as ours:
             return timed(lambda: model.learn(4096, callback=MetricsCallback(ours)))
 
@@ -146,6 +153,9 @@ def stable_baselines3_sac(folder: Path, timed: Measure) -> dict[str, Train]:
         )
         if interval is None:
             return timed(lambda: model.learn(600))
+        if interval == BARE:
+            with bare_write(folder) as write:
+                return timed(lambda: model.learn(600, callback=lambda *_: write()))
         with logger(folder, interval) as ours:
             return timed(lambda: model.learn(600, callback=MetricsCallback(ours)))
 
@@ -171,6 +181,10 @@ def skrl_training(algorithm: str, steps: int, folder: Path, timed: Measure, inte
     trainer = training.trainer(steps)
     if interval is None:
         return timed(trainer.train)
+    if interval == BARE:
+        with bare_write(folder) as write:
+            after_each_step(training.agent, write)
+            return timed(trainer.train)
     with logger(folder, interval) as ours:
         ours.attach(training.agent)
         return timed(trainer.train)

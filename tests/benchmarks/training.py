@@ -102,6 +102,7 @@ def started(folder: Path) -> Iterator[Log]:
 @contextmanager
 def starting(folder: Path) -> Iterator[Log]:
     """With one that starts while the training runs, and competes with it for the processor."""
+    os.environ["RL_LOGGING_BENCHMARK"] = str(folder)  # a process of an earlier run would have another environment
     with _logger(folder) as logger:
         yield logger.log_metrics
 

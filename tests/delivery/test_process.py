@@ -195,6 +195,14 @@ def test_other_environment_variables_mean_another_process(tmp_path: Path, monkey
     second.finish()
 
 
+def test_what_torch_sets_in_its_own_process_means_no_other_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "out.jsonl"
+    with ExperimentLogger(sinks=sink(path), dir=tmp_path / "runs", quiet=True):
+        monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+        with ExperimentLogger(sinks=sink(path), dir=tmp_path / "runs", quiet=True):
+            assert len({process.pid for process in DeliveryProcess._shared.values()}) == 1
+
+
 def test_a_delivery_process_that_is_killed_is_started_again_and_nothing_is_doubled(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     with ExperimentLogger(sinks=sink(path), dir=tmp_path / "runs", quiet=True) as logger:

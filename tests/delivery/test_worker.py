@@ -15,6 +15,8 @@ from rl_logging.bundle import Bundle
 from rl_logging.bundle.destination import DestinationFile, DestinationState
 from rl_logging.delivery import DestinationWorker
 from rl_logging.delivery import worker as worker_module
+from rl_logging.delivery.patience import Patience
+from rl_logging.journal import JournalWriter
 from rl_logging.media import dump_image
 from rl_logging.records import Config, Image, Metrics, Record
 from rl_logging.sinks import RejectedError
@@ -107,6 +109,35 @@ def test_records_are_delivered_while_the_run_goes_on(bundle: Bundle, store: Memo
     worker.wake()
     finish(worker)
     assert store.run().status == "failed"
+
+
+class Gathering:
+    """Stands in for the wait in which a batch grows: a training logs on meanwhile, and at the third somebody waits."""
+
+    def __init__(self, writer: JournalWriter) -> None:
+        self._writer = writer
+        self.waits = 0
+
+    def gather(self) -> bool:
+        self.waits += 1
+        for _ in range(20):
+            self._writer.append("metrics", 0, {"loss": 0.0})
+        return self.waits == 3
+
+
+def test_while_a_training_logs_on_batches_grow_unless_somebody_waits(
+    bundle: Bundle, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = fill(bundle, 3, end=None)
+    gathering = Gathering(writer)
+    monkeypatch.setattr(Patience, "gather", lambda _: gathering.gather())
+    worker, _ = start(bundle, store)
+    assert store.wait_for(lambda it: bool(it.runs) and len(it.run().records) == 63)
+    writer.append("end", None, {"status": "finished"})
+    worker.wake()
+    finish(worker)
+    assert [len(batch) for batch in store.run().batches] == [3, 20, 20, 20]
+    assert gathering.waits == 3
 
 
 def test_a_run_without_an_end_was_killed(bundle: Bundle, store: MemoryStore) -> None:

@@ -35,8 +35,10 @@ class Emitter:
         self.tracked = TrackedData(agent)
         self.progress = Progress()
         self.probe = UpdateProbe(agent)
+        # Then what has not changed since the step before is not repeated.
+        self._emits_each_step = self.interval.every == 1
         # An episode is a point of its own where no longer window is asked for.
-        self._tells_each_episode = self.follows_skrl or self.interval.every == 1
+        self._tells_each_episode = self.follows_skrl or self._emits_each_step
 
     def episodes_ended(self, step: int, phase: Phase) -> None:
         """Takes notice of episodes that ended at the run's step, and were added to the phase's."""
@@ -65,7 +67,9 @@ class Emitter:
         if not values and not self._collected:
             return
         self._collected = False
-        own: dict[str, Any] = {**phase.told.drain(), **phase.told.metrics()}
+        own: dict[str, Any] = {**phase.told.drain()}
+        if phase.told.fresh or not self._emits_each_step:
+            own.update(phase.told.metrics())
         if not SUCCESS_TAGS.isdisjoint(self._seen):
             own.pop("success_rate", None)  # the environment counts them itself
         if phase.training:

@@ -7,9 +7,12 @@ also resets the first environment's sum, and where the environment takes a step 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
+
+_FEW: Final = 16
+"""Numbers that Python adds up in less time than a ufunc takes to begin with."""
 
 
 class Episode(NamedTuple):
@@ -99,8 +102,10 @@ class Episodes:
         """
         if self._returns is None:
             return None
-        returns = self._on_host if self._on_host is not None else _host(self._returns)
-        return float(np.add.reduce(returns, axis=None) / returns.size)
+        returns = self._on_host if self._on_host is not None else _host(self._returns).reshape(-1)
+        if returns.size <= _FEW:
+            return float(sum(returns.tolist()) / returns.size)
+        return float(np.add.reduce(returns) / returns.size)
 
     def _begin(self, rewards: Any) -> None:
         self._of_several = isinstance(rewards, Mapping)

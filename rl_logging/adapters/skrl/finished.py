@@ -22,9 +22,14 @@ SUCCESS_RATE: Final = "success_rate"
 
 
 class FinishedEpisodes:
-    """Returns, lengths and successes of the last `WINDOW` finished episodes, and what was not told of yet."""
+    """Returns, lengths and successes of the last `WINDOW` finished episodes, and what was not told of yet.
+
+    Attributes:
+        fresh: Whether any was added since the last call of `metrics`.
+    """
 
     def __init__(self) -> None:
+        self.fresh = False
         self._window = np.zeros((2, WINDOW))  # returns and lengths, each new one in the place of the oldest
         self._count = 0
         self._successes: deque[float] = deque(maxlen=WINDOW)
@@ -32,7 +37,6 @@ class FinishedEpisodes:
         self._new_return = 0.0
         self._new_length = 0
         self._metrics: dict[str, float] = {}
-        self._changed = False
 
     def add(self, total: float, length: int, success: float | None = None) -> None:
         """Adds a finished episode.
@@ -42,7 +46,7 @@ class FinishedEpisodes:
             length: Its steps.
             success: Whether the environment calls it a success: 0, 1 or between; None where it does not say.
         """
-        self._changed = True
+        self.fresh = True
         place = self._count % WINDOW
         self._window[0, place] = total
         self._window[1, place] = length
@@ -64,15 +68,16 @@ class FinishedEpisodes:
 
     def metrics(self) -> Mapping[str, float]:
         """Returns the figures over the window under their canonical names; empty before the first episode's end."""
-        if self._changed:
-            self._changed = False
+        if self.fresh:
+            self.fresh = False
             self._metrics = self._figures()
         return self._metrics
 
     @property
     def mean_return(self) -> float | None:
         """The mean return over the window; None before the first episode's end."""
-        return self.metrics().get("episode_reward_mean")
+        count = min(self._count, WINDOW)
+        return float(np.add.reduce(self._window[0, :count]) / count) if count else None
 
     def _figures(self) -> dict[str, float]:
         # NumPy's reductions by their ufuncs: for so few numbers their wrappers would take most of the time.

@@ -14,17 +14,21 @@ class LateEpisodes:
 
     Args:
         finished: Where they are added, in the order in which everything arrives that was asked of the device.
+
+    Attributes:
+        fresh: Whether any may have been added since the last call of `metrics`.
     """
 
     def __init__(self, finished: FinishedEpisodes) -> None:
         self._finished = finished
+        self.fresh = False
         self._any = False
         self._new = False
         self._successes = False
 
     def expect(self, *, successes: bool) -> None:
         """Takes notice that episodes may be added, and whether the environment says if they were successes."""
-        self._any = self._new = True
+        self.fresh = self._any = self._new = True
         self._successes = self._successes or successes
 
     def drain(self) -> dict[str, Late]:
@@ -34,6 +38,7 @@ class LateEpisodes:
 
     def metrics(self) -> dict[str, Late]:
         """See `FinishedEpisodes.metrics`."""
+        self.fresh = False
         if not self._any:
             return {}
         return _late(self._finished.metrics, (*OF_WINDOW, SUCCESS_RATE) if self._successes else OF_WINDOW)

@@ -232,12 +232,17 @@ class Training:
 
         All that is recorded between two steps, the update's values too, so belongs to the first of them.
         """
-        if self._every is not None and self._steps and self._steps % self._every == 0:
+        if self._every is not None and self._steps and self._steps % self._every == 0 and self._has_news():
             self._emit()
         self._at = int(self.model.num_timesteps)  # NumPy's, where the number of environments is
         self._steps += 1
 
+    def _has_news(self) -> bool:
+        """Whether there is something to emit; where each step is asked for, its number alone is nothing."""
+        return self._every != 1 or self._pipeline.pending or self._progress.fresh or self._episodes.fresh
+
     def _emit(self) -> None:
+        """Emits what came since the last time."""
         step = self._at + self._offset
         figures = self._progress.counters(step)
         if self._progress.fresh:
