@@ -13,12 +13,12 @@ RECORD = bytes(600)
 
 
 @contextmanager
-def bare_write(folder: Path) -> Iterator[Callable[[], None]]:
-    """Yields what is called in each step."""
+def bare_write(folder: Path) -> Iterator[Callable[[], bool]]:
+    """Yields what is called in each step; it returns True, by which stable-baselines3 goes on."""
     fd, _ = tempfile.mkstemp(dir=folder)
 
-    def write() -> None:
-        os.write(fd, RECORD)
+    def write() -> bool:
+        return os.write(fd, RECORD) > 0
 
     try:
         yield write
@@ -26,7 +26,7 @@ def bare_write(folder: Path) -> Iterator[Callable[[], None]]:
         os.close(fd)
 
 
-def after_each_step(agent: Any, write: Callable[[], None]) -> None:
+def after_each_step(agent: Any, write: Callable[[], bool]) -> None:
     """Has it called after each step of one of skrl's agents."""
     inner = agent.post_interaction
 

@@ -3,8 +3,8 @@
 The ratios of `tests.benchmarks.adapters` have the noise of whole trainings in them. Here the training is interrupted
 every few milliseconds of its CPU time (as often as the kernel's clock ticks) and asked where it is. A sample is ours
 where, from the innermost frame outwards, a file of ours comes before one of theirs: the framework's, the environment's,
-and torch's optimizers and clipping, which we only pass on. What else we call in torch, NumPy or the system is ours. Beside
-it stands what one bare ``os.write`` in each step takes, by the same samples.
+and torch's optimizers and clipping, which we only pass on. What else we call in torch, NumPy or the system is ours.
+Beside it stands what one bare ``os.write`` in each step takes, by the same samples.
 """
 
 from __future__ import annotations
