@@ -257,7 +257,7 @@ class DestinationWorker:
                 self._status = last.status if isinstance(last, End) and self._end.is_at(last.seq) else None
                 confirming.confirm()
                 self._trimmer.now_and_then()
-                if len(envelopes) < BATCH and not (asked or over or self._status):
+                if reader.at_end and not (asked or over or self._status or self._branch.ended):
                     # Many small batches cost the store, the disk and the training's processor more than a few large.
                     asked = self._patience.gather()
                 continue

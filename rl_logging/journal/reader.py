@@ -48,6 +48,12 @@ class JournalReader:
         self.damage: list[Damage] = []
         self.missing = 0
         self.run: str | None = None
+        self._at_end = False
+
+    @property
+    def at_end(self) -> bool:
+        """Whether the last `read` has returned all there was."""
+        return self._at_end
 
     @property
     def segment(self) -> str | None:
@@ -65,18 +71,21 @@ class JournalReader:
         """
         found: list[Envelope] = []
         most_bytes = self._taken_bytes + CHUNK_BYTES
+        self._at_end = False
         while len(found) < limit and (not found or self._taken_bytes < most_bytes):
             # Which segments there are is asked before the data is read: a frame that is still incomplete after a
             # later segment exists will never be completed.
             following = self._following(final)
             if self._path is None:
                 if following is None:
+                    self._at_end = True
                     break
                 self._enter(following)
                 continue
             if self._read_segment(found, limit, final or following is not None):
                 continue
             if following is None:
+                self._at_end = True
                 break
             self._enter(following)
         return found

@@ -140,6 +140,21 @@ def test_while_a_training_logs_on_batches_grow_unless_somebody_waits(
     assert gathering.waits == 3
 
 
+def test_what_lies_behind_is_handed_over_without_a_pause(
+    bundle: Bundle, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(bundle, 500, end=None)
+    waits: list[Patience] = []
+    monkeypatch.setattr("rl_logging.journal.reader.CHUNK_BYTES", 1000)  # as where records are large
+    monkeypatch.setattr(Patience, "gather", waits.append)
+    worker, _ = start(bundle, store)
+    assert store.wait_for(lambda it: bool(it.runs) and len(it.run().records) == 500)
+    worker.run_is_over()
+    finish(worker)
+    assert len(store.run().batches) > 10
+    assert len(waits) <= 1
+
+
 def test_a_run_without_an_end_was_killed(bundle: Bundle, store: MemoryStore) -> None:
     fill(bundle, 3, end=None)
     worker, _ = start(bundle, store)
