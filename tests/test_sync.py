@@ -98,12 +98,23 @@ def test_to_a_store_the_run_was_not_configured_for(tmp_path: Path) -> None:
     assert wandb_file.read(tmp_path).series("x") == POINTS
 
 
-def test_to_two_stores_of_one_kind(tmp_path: Path) -> None:
+def test_to_two_stores_of_one_kind_which_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run_dir = make_run(tmp_path, mlflow={"tracking_uri": sqlite(tmp_path / "first.db")})
     done = cli("sync", "--to", "mlflow", "--set", f"mlflow.tracking_uri={sqlite(tmp_path / 'second.db')}", run_dir)
     assert done.exit_code == 0, done.output
     assert not (tmp_path / "first.db").exists()
-    assert cli("sync", run_dir).exit_code == 0
+    first, second = (f"mlflow ({sqlite(tmp_path / name)} experiment Default)" for name in ("first.db", "second.db"))
+    assert f"{run_dir.name} → {second}: 23 delivered" in done.stdout
+    both = cli("sync", run_dir)
+    assert both.exit_code == 0
+    # A bar's name is cut to lines where the terminal is narrow, and loses nothing.
+    bars = "".join(part for line in both.stdout.splitlines() for part in line.split("━")[0].split())
+    monkeypatch.setenv("COLUMNS", "300")
+    table = cli("status", run_dir).stdout
+    for name in (first, second):
+        assert f"{run_dir.name} → {name}: 23 delivered" in both.stdout
+        assert bars.count("".join(name.split())) == 2, "its line and its bar"
+        assert f"│ {run_dir.name} │ {name} " in table
     assert stored_points(sqlite(tmp_path / "first.db")) == stored_points(sqlite(tmp_path / "second.db")) == POINTS
 
 

@@ -13,6 +13,10 @@ STEP_METRIC: Final = "global_step"
 """The key under which each row has the record's step; the x-axis of every chart."""
 
 MAX_TAG_CHARACTERS: Final = 64
+MOST_ORDINARY: Final = 10_000
+
+_ordinary: set[str] = set()
+"""Names that were met and need no change: most rows have the names of the one before."""
 
 
 def row(values: Mapping[str, Any], step: int | None, ledger: Ledger) -> dict[str, Any]:
@@ -26,20 +30,27 @@ def row(values: Mapping[str, Any], step: int | None, ledger: Ledger) -> dict[str
         step: The record's step, which becomes `STEP_METRIC`.
         ledger: Told of each name changed.
     """
+    kept = dict(values) if values.keys() <= _ordinary else _renamed(values, step, ledger)
+    if step is not None:
+        kept[STEP_METRIC] = step
+    elif STEP_METRIC in values:
+        kept[STEP_METRIC] = values[STEP_METRIC]
+    return kept
+
+
+def _renamed(values: Mapping[str, Any], step: int | None, ledger: Ledger) -> dict[str, Any]:
     kept: dict[str, Any] = {}
     renamed: dict[str, Any] = {}
     for name, value in values.items():
         if name == STEP_METRIC and (step is None or value == step):
             continue
         (renamed if _reserved(name) else kept)[name] = value
+    if len(_ordinary) < MOST_ORDINARY:
+        _ordinary.update(kept)
     for name, value in renamed.items():
         stored_as = _free_name(name, kept)
         kept[stored_as] = value
         ledger.renamed(name, stored_as)
-    if step is not None:
-        kept[STEP_METRIC] = step
-    elif STEP_METRIC in values:
-        kept[STEP_METRIC] = values[STEP_METRIC]
     return kept
 
 

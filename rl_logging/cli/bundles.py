@@ -9,6 +9,7 @@ from typing import Final
 import click
 
 from rl_logging.bundle import Bundle, BundleError, owing
+from rl_logging.bundle.destination import destinations
 from rl_logging.bundle.owing import Owing
 
 PATHS = click.argument("run_dir", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
@@ -42,3 +43,17 @@ def debts_of(bundle: Bundle, to: Sequence[str] = ()) -> list[Owing]:
         return owing.owing(bundle, to)
     except BundleError as error:
         raise click.ClickException(str(error)) from error
+
+
+def names_of(bundle: Bundle) -> dict[str, str]:
+    """Returns what to call each destination of a run, by its key: its sink, and where it leads where that has several.
+
+    Raises:
+        BundleError: What was added to the run's destinations is damaged.
+    """
+    entries = destinations(bundle)
+    sinks = [entry.name for entry in entries]
+    return {
+        entry.key: entry.name if sinks.count(entry.name) == 1 else f"{entry.name} ({entry.destination})"
+        for entry in entries
+    }

@@ -8,7 +8,7 @@ import click
 import msgspec
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from rl_logging.bundle import Bundle
 from rl_logging.bundle.owing import Owing
@@ -24,30 +24,32 @@ def status(run_dir: tuple[Path, ...], as_json: bool) -> None:
 
     RUN_DIR is a run directory, or a folder of them.
     """
-    rows: list[tuple[Bundle, Owing]] = []
+    rows: list[tuple[Bundle, Owing, str]] = []
     for bundle in bundles.find(run_dir):
         debts = bundles.debts_of(bundle)
-        rows += [(bundle, debt) for debt in debts]
+        names = bundles.names_of(bundle)
+        rows += [(bundle, debt, names[debt.entry.key]) for debt in debts]
         if not debts and not as_json:
             click.echo(f"{bundle.path}: no sink was configured")
     if as_json:
-        for bundle, debt in rows:
+        for bundle, debt, _ in rows:
             told = msgspec.to_builtins(destination_status(debt.accepted, debt.state))
             told["state"] = _state_word(debt)  # the table's word; what delivery did last (`phase`) is none to wait for
             del told["phase"]
             click.echo(msgspec.json.encode({"run_dir": str(bundle.path), **told, "over": debt.over}).decode())
         return
-    table = Table("run", "sink", "delivered", "owed", "rejected", "state")
-    for bundle, debt in rows:
+    table = Table("run", Column("sink", overflow="fold"), "delivered", "owed", "rejected", "state")
+    for bundle, debt, name in rows:
         counts = (debt.state.delivered, debt.records, debt.state.rejected)
-        cells = (bundle.path.name, debt.entry.name, *(f"{count:,}" for count in counts), _state_word(debt))
+        cells = (bundle.path.name, name, *(f"{count:,}" for count in counts), _state_word(debt))
         table.add_row(*map(escape, cells))
     if not rows:
         return
     console = Console()
     console.print(table)
-    for bundle, debt in rows:
-        lines = [f"{bundle.path.name} → {debt.entry.name}: {debt.state.url or debt.entry.destination}"]
+    for bundle, debt, name in rows:
+        where = f"{name}: {debt.state.url}" if debt.state.url else f"{debt.entry.name}: {debt.entry.destination}"
+        lines = [f"{bundle.path.name} → {where}"]
         if debt.state.forgotten:
             lines.append(f"  {forgotten_in_words(debt.accepted, debt.state)}")
         elif debt.state.last_error:

@@ -14,6 +14,7 @@ import yaml
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Column
 
 from rl_logging.bundle import Bundle, BundleError
 from rl_logging.bundle.destination import DestinationFile, DestinationState, destinations
@@ -91,7 +92,7 @@ class _Syncs:
         self._trust = trust
         self._console = Console()
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", table_column=Column(overflow="fold")),  # its end may tell it from another
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -139,10 +140,11 @@ class _Syncs:
         debts = self._debts(bundle)
         self._left[bundle.path] = debts
         self._ask_for_trust(bundle, debts)
+        names = bundles.names_of(bundle)
         tasks: dict[str, TaskID] = {}
         for debt in debts:
             tasks[debt.entry.key] = self._progress.add_task(
-                escape(f"{bundle.path.name} → {debt.entry.name}"),
+                escape(f"{bundle.path.name} → {names[debt.entry.key]}"),
                 total=debt.accepted,
                 completed=debt.state.confirmed,
                 note="" if debt.anything else "nothing owed",
@@ -157,7 +159,8 @@ class _Syncs:
             self._progress.update(task, completed=state.confirmed, total=total, note=note)
 
         def warn(key: str, message: str) -> None:
-            self._progress.console.print(f"{bundle.path.name}: {message}", style="yellow", markup=False)
+            words = f"{bundle.path.name} → {names[key]}: {message}"
+            self._progress.console.print(words, style="yellow", markup=False, soft_wrap=True)
 
         one = BundleSync(bundle, debts, tell, warn, watch=self._watch)
         self._syncs.append(one)
@@ -202,12 +205,13 @@ class _Syncs:
     def _conclude(self, bundle: Bundle, future: Future[list[Owing]]) -> None:
         try:
             left = self._left[bundle.path] = future.result()
+            names = bundles.names_of(bundle)
         except (OSError, BundleError) as error:  # this run's trouble alone, such as a directory that is read-only
             words = f"{bundle.path.name}: cannot be delivered: {error}"
             self._progress.console.print(words, style="yellow", markup=False, soft_wrap=True)
             return
         for debt in left:
-            where = f"{bundle.path.name} → {debt.entry.name}"
+            where = f"{bundle.path.name} → {names[debt.entry.key]}"
             if debt.state.forgotten:
                 line = f"{where}: {forgotten_in_words(debt.accepted, debt.state)}"
             elif debt.anything:

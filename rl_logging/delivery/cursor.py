@@ -40,6 +40,11 @@ class Cursor:
         return len(self._pending)
 
     @property
+    def last(self) -> int:
+        """The last record that was noted or, where all are settled, that the store has."""
+        return self._pending[-1][0] if self._pending else self._state.confirmed
+
+    @property
     def awaits_the_store(self) -> bool:
         """Whether something was handed over that the store has not confirmed."""
         return self._handed > 0

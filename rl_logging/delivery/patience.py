@@ -15,6 +15,7 @@ from rl_logging.delivery.words import in_words
 log = logging.getLogger("rl_logging.delivery")
 
 IDLE_S: Final = 0.2
+AWAITED_S: Final = 0.05
 GATHER_S: Final = 0.5
 STAND_BY_S: Final = 0.5
 
@@ -38,6 +39,9 @@ class Patience:
         warn: Called with what the user must see.
         live: Whether a training process may still be writing.
         patience_s: How long to go on without progress once the run is over.
+
+    Attributes:
+        asked: Who waits: another object each time somebody asks, None before anybody has.
     """
 
     def __init__(self, book: Book, warn: Callable[[str], None], *, live: bool, patience_s: float) -> None:
@@ -47,6 +51,8 @@ class Patience:
         self._patience_s = patience_s
         self._backoff = backoff.Backoff(backoff.FIRST_S, backoff.CAP_S)
         self._wake = threading.Event()
+        self.asked: object = None
+        self._answered: object = None
         self._over = threading.Event()
         self._stop = threading.Event()
         self._hurried = threading.Event()
@@ -63,8 +69,18 @@ class Patience:
         return time.monotonic() - self._progress_at > self._patience_s
 
     def wake(self) -> None:
-        """There may be something new: look at once, and try at once where a store was down."""
+        """Somebody waits for what is new: look at once, and try at once where a store was down."""
+        self.asked = object()
         self._wake.set()
+
+    @property
+    def awaited(self) -> bool:
+        """Whether somebody waits who was not answered."""
+        return self.asked is not self._answered
+
+    def answered(self, asked: object) -> None:
+        """Whoever waited when `asked` was read has what they waited for."""
+        self._answered = asked
 
     def run_is_over(self) -> None:
         """The training process is gone."""
@@ -106,13 +122,13 @@ class Patience:
                 f"'rl-logging sync --to {name}' takes it up again"
             )
 
-    def rest(self) -> bool:
-        """Waits a little for something new; returns whether somebody waits for it."""
-        return self._woken_within(IDLE_S)
+    def rest(self) -> None:
+        """Waits a little for something new, and for less where somebody waits for what the store has not confirmed."""
+        self._wait(AWAITED_S if self.awaited else IDLE_S)
 
-    def gather(self) -> bool:
-        """Lets a batch grow while a training goes on writing; returns whether somebody waits for it."""
-        return self._woken_within(GATHER_S)
+    def gather(self, began: float) -> None:
+        """Waits until a batch that began to grow at `began` (monotonic) had time to, or is asked for."""
+        self._wait(max(0.0, began + GATHER_S - time.monotonic()))
 
     def stand_by(self) -> None:
         """Waits a little while another process delivers.
@@ -120,8 +136,7 @@ class Patience:
         Raises:
             StoppedError: Told to stop, or that process has got nowhere for too long.
         """
-        self._wake.wait(STAND_BY_S)
-        self._wake.clear()
+        self._wait(STAND_BY_S)
         if self._told_to_end or (self.over and self.exhausted):
             raise StoppedError("another process is delivering this run there")
 
@@ -151,15 +166,13 @@ class Patience:
         self._book.phase("backoff", words)
         if self._told_to_end or (self.over and self.exhausted):
             raise StoppedError(words)
-        if self._wake.wait(self._backoff.next_s(getattr(error, "retry_after_s", None))):
-            self._wake.clear()
+        self._wait(self._backoff.next_s(getattr(error, "retry_after_s", None)))
         if self._told_to_end:
             raise StoppedError(words)
 
-    def _woken_within(self, seconds: float) -> bool:
-        woken = self._wake.wait(seconds)
+    def _wait(self, seconds: float) -> None:
+        self._wake.wait(seconds)
         self._wake.clear()
-        return woken
 
     @property
     def _told_to_end(self) -> bool:

@@ -21,6 +21,7 @@ from rl_logging.delivery.cursor import Cursor
 from rl_logging.delivery.decoding import decoded
 from rl_logging.delivery.handing import Handing
 from rl_logging.delivery.opening import FOR_GOOD, Opening, SinkMaker, let_go
+from rl_logging.delivery.pace import Pace
 from rl_logging.delivery.patience import ForgottenError, Patience, StoppedError
 from rl_logging.delivery.run_end import RunEnd
 from rl_logging.delivery.trimmer import Trimmer, deleted_before
@@ -235,13 +236,15 @@ class DestinationWorker:
         """Delivers until the run is over and the store has everything."""
         handing = Handing(self._bundle, sink, self.book, self._cursor, self._patience, self._check_lock)
         confirming = Confirming(sink, self.book, self._cursor, self._patience, self._check_lock)
-        asked = False
+        pace = Pace(self._patience, self.book, self._cursor)
         while True:
             self._patience.check()
             self._check_lock()
             over = self._patience.over
             full = self._branch.ended or len(self._cursor) >= PENDING_MOST or self._cursor.values >= PENDING_VALUES_MOST
+            pace.begin()
             envelopes = [] if full else self._branch.take(reader.read(BATCH, final=self._end.nobody_writes()))
+            at_end = reader.at_end and not full
             self._note_damage(reader)
             if envelopes:
                 reader.sync()
@@ -257,11 +260,12 @@ class DestinationWorker:
                 self._status = last.status if isinstance(last, End) and self._end.is_at(last.seq) else None
                 confirming.confirm()
                 self._trimmer.now_and_then()
-                if reader.at_end and not (asked or over or self._status or self._branch.ended):
-                    # Many small batches cost the store, the disk and the training's processor more than a few large.
-                    asked = self._patience.gather()
+                pace.answer(at_end=at_end)
+                if at_end and not (over or self._status or self._branch.ended):
+                    pace.gather()
                 continue
             confirming.confirm()
+            pace.answer(at_end=at_end)
             self.book.save_if_changed()
             self._trimmer.now_and_then()
             over = over or self._branch.ended
@@ -269,7 +273,7 @@ class DestinationWorker:
                 return
             if over and self._cursor and self._patience.exhausted:
                 raise StoppedError("the store did not confirm what it was handed")
-            asked = self._patience.rest()
+            self._patience.rest()
 
     def _status_at_the_end(self) -> RunStatus | None:
         if self._branch.ended:
