@@ -85,11 +85,16 @@ class BundleSync:
 
         Returns:
             What is owed now.
+
+        Raises:
+            NoLockError: Nothing can be delivered from here.
+            BundleError: The run directory is damaged.
         """
         entries = [debt.entry for debt in self._debts if debt.deliverable(watched=self._watch)]
         over = self._bundle.abandoned()
+        free = [entry for entry in entries if self._is_free(entry, wait=over)]
         if over or not self._watch:  # who watches tries again and again
-            entries = [entry for entry in entries if self._is_free(entry, wait=over)]
+            entries = free
         if entries and not self._stopped.is_set():
             delivery = BundleDelivery(
                 self._bundle,

@@ -72,9 +72,26 @@ def test_a_run_that_cannot_be_locked_is_told_and_the_others_are_delivered(tmp_pa
     free = make_run(tmp_path, "free", rl_logging={"quiet": True, "sinks": sinks})
     done = cli("sync", "--trust", tmp_path / "runs")
     assert done.exit_code == 1
-    assert f"{blocked.name}: cannot be delivered: " in done.stdout
+    assert f"{blocked.name}: cannot be delivered: {blocked / 'sinks' / entry.key}.lock cannot be locked" in done.stdout
     assert f"{free.name} → file: 23 delivered" in done.stdout
     assert unfinished(tmp_path / "runs", most=5, but=tmp_path) == [], "who cannot deliver it is not asked to"
+
+
+@pytest.mark.parametrize("logged", [0, 2])
+def test_a_live_run_that_cannot_be_locked_is_told_and_not_followed(tmp_path: Path, logged: int) -> None:
+    sinks = {"file": {"factory": "rl_logging.testing.files:make", "path": str(tmp_path / "out.jsonl")}}
+    with ExperimentLogger(sinks=sinks, dir=tmp_path, delivery="offline", quiet=True) as live:
+        for step in range(logged):
+            live.log_metrics({"x": 1.0}, step=step)
+        (entry,) = destinations(Bundle(live.run_dir))
+        lock = live.run_dir / "sinks" / f"{entry.key}.lock"
+        lock.mkdir(parents=True)  # as in a directory that only its owner may write
+        done = cli("sync", "--trust", "--watch", live.run_dir)
+    assert done.exit_code == 1
+    told = f"{live.run_dir.name}: cannot be delivered: {lock} cannot be locked (Is a directory), "
+    assert done.stdout.count(told) == 1
+    assert "deliver a copy of it" in done.stdout
+    assert "defect" not in done.output
 
 
 def test_to_a_store_the_run_was_not_configured_for(tmp_path: Path) -> None:

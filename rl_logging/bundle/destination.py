@@ -17,6 +17,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from rl_logging.bundle import Bundle, BundleError, SinkEntry, write_atomically
+from rl_logging.bundle.delivery_lock import DeliveryLock
 from rl_logging.bundle.refused import add_refused, refused_seqs
 from rl_logging.bundle.rewinds import branches
 from rl_logging.kept import ForeignError, read_kept
@@ -213,17 +214,20 @@ class DestinationFile:
         return self._forgotten_path.exists()
 
     def being_delivered(self) -> bool:
-        """Whether some process is delivering there now."""
+        """Whether some process is delivering there now.
+
+        Raises:
+            NoLockError: None can, from here.
+        """
         lock = self.lock()
         if not lock.acquire():
             return True
         lock.release()
         return False
 
-    def lock(self) -> Lock:
+    def lock(self) -> DeliveryLock:
         """Returns the lock that only one delivery to this destination may hold, not yet acquired."""
-        self._lock_path.parent.mkdir(parents=True, exist_ok=True)
-        return Lock(self._lock_path)
+        return DeliveryLock(self._lock_path)
 
 
 ADDED: Final = "added.json"

@@ -101,6 +101,7 @@ class _Syncs:
         self._progress = Progress(*columns, console=self._console)
         self._left: dict[Path, list[Owing]] = {}
         self._syncs: list[BundleSync] = []
+        self._passed_over = False
 
     def run(self, paths: Sequence[Path], jobs: int) -> int:
         """Returns the exit code."""
@@ -127,7 +128,7 @@ class _Syncs:
                 for future, bundle in pending.items():
                     self._conclude(bundle, future)
         left = [debt for debts in self._left.values() for debt in debts]
-        if any(debt.anything for debt in left):
+        if self._passed_over or any(debt.anything for debt in left):
             return 1
         wanted = [debt.state for debt in left if not debt.state.forgotten]
         return 3 if any(state.rejected or state.lacking for state in wanted) else 0
@@ -207,6 +208,7 @@ class _Syncs:
             left = self._left[bundle.path] = future.result()
             names = bundles.names_of(bundle)
         except (OSError, BundleError) as error:  # this run's trouble alone, such as a directory that is read-only
+            self._passed_over = True
             words = f"{bundle.path.name}: cannot be delivered: {error}"
             self._progress.console.print(words, style="yellow", markup=False, soft_wrap=True)
             return

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from rl_logging.bundle import Bundle, SinkEntry
+from rl_logging.bundle.delivery_lock import NoLockError
 from rl_logging.bundle.destination import DestinationFile, DestinationState
 from rl_logging.delivery.book import Book
 from rl_logging.delivery.bounded import CALL_S, BoundedSink, OverdueError
@@ -141,7 +142,7 @@ class DestinationWorker:
                         self._warn(str(error))
         except StoppedError as stopped:
             self.book.phase("backoff", str(stopped) or self.book.state.last_error)
-        except (*FOR_GOOD, JournalError, ForgottenError) as error:
+        except (*FOR_GOOD, JournalError, ForgottenError, NoLockError) as error:
             self._warn(f"delivery stopped: {error}")
             self.book.phase("refused", str(error))
         except Exception as error:  # the thread's edge: what is unforeseen is told and kept, never swallowed

@@ -10,6 +10,8 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+import ray.train
+from pyarrow.fs import FileSystem, LocalFileSystem, SubTreeFileSystem
 
 from rl_logging import SettingsError
 from rl_logging.adapters.ray_tune import ExperimentLoggerCallback, MLflowLoggerCallback
@@ -42,8 +44,6 @@ TUNES: dict[str, Any] = {
     "timestamp": 1700000000,
     "trial_id": "abc_0",
     "experiment_tag": "0_lr=1",
-    "should_checkpoint": True,
-    "checkpoint_dir_name": "checkpoint_000001",
     "config": {"lr": 1, "gamma": 0.9},
 }
 
@@ -60,9 +60,14 @@ class Trial:
         self.latest_checkpoint_result: Any = None
         self.local_path = None if folder is None else str(folder)
         self.path = self.local_path
+        self.storage = Storage(LocalFileSystem())
 
     def __str__(self) -> str:
         return f"train_{self.trial_id}"
+
+
+class Storage(msgspec.Struct):
+    storage_filesystem: FileSystem
 
 
 class Saved(msgspec.Struct):
@@ -150,7 +155,6 @@ def test_a_sweep_is_a_run_and_each_trial_one_below_it(tmp_path: Path) -> None:
         Checkpoint(str(folder / "checkpoint_000000")), {**TUNES, **NEW, "training_iteration": 1}
     )
     callback.log_trial_save(trials[0])
-    callback.log_trial_save(trials[0])
     callback.log_trial_end(trials[0])
     callback.log_trial_end(trials[1], failed=True)
     callback.on_step_end(3, trials)
@@ -174,6 +178,72 @@ def test_a_sweep_is_a_run_and_each_trial_one_below_it(tmp_path: Path) -> None:
     assert (run_dir / model.path / "checkpoint_000000" / "weights").read_text() == "w"
     (kept,) = [record for record in records(tmp_path, "train_a", Artifact) if record.type == "trial"]
     assert [path.name for path in (run_dir / kept.path).rglob("*") if path.is_file()] == ["progress.csv"]
+
+
+def report(callback: ExperimentLoggerCallback, trial: Trial, steps: int, weights: str | None) -> dict[str, Any]:
+    """Reports as a trial's function does: what it has given lies in the trial's folder before Tune has the result."""
+    result = {**TUNES, "timesteps_total": steps, "should_checkpoint": weights is not None, "checkpoint_dir_name": None}
+    if weights is not None:
+        result["checkpoint_dir_name"] = "checkpoint_000003"
+        folder = trial.storage.storage_filesystem
+        folder.create_dir(f"{trial.path}/checkpoint_000003")
+        with folder.open_output_stream(f"{trial.path}/checkpoint_000003/weights") as file:
+            file.write(weights.encode())
+    callback.log_trial_result(1, trial, result)
+    return result
+
+
+def weights_of(tmp_path: Path, name: str) -> list[tuple[int | None, str]]:
+    (run_dir,) = (tmp_path / "runs").glob(f"{name}-*")
+    models = records(tmp_path, name, Model)
+    return [(it.step, next((run_dir / it.path).rglob("weights")).read_text()) for it in models]
+
+
+def test_a_checkpoint_is_there_whatever_becomes_of_its_trial(tmp_path: Path) -> None:
+    callback = make(tmp_path)
+    one, other = Trial("a", {"lr": 1}, tmp_path / "a"), Trial("b", {"lr": 2}, tmp_path / "b")
+    result = report(callback, one, 400, "put aside")  # of which Tune takes no note: the next goes to the same folder
+    winners = report(callback, other, 300, "winner's")
+    winners_own = Checkpoint(f"{other.path}/checkpoint_000003")
+    one.latest_checkpoint_result = Saved(winners_own, winners)
+    report(callback, one, 400, "from the winner's")
+    one.latest_checkpoint_result = Saved(Checkpoint(f"{one.path}/checkpoint_000003"), result)
+    callback.log_trial_save(one)
+    one.latest_checkpoint_result = Saved(winners_own, winners)
+    report(callback, one, 500, None)
+    callback.log_trial_save(one)  # there is none, and the trial's latest is the winner's
+    callback.on_experiment_end([one, other])
+    assert weights_of(tmp_path, "train_a") == [(400, "put aside"), (400, "from the winner's")]
+    assert weights_of(tmp_path, "train_b") == [(300, "winner's")]
+
+
+def test_a_checkpoint_that_is_elsewhere_is_fetched(tmp_path: Path) -> None:
+    callback, trial = make(tmp_path), Trial("a", {"lr": 1})
+    trial.path = "bucket/a"
+    trial.storage = Storage(SubTreeFileSystem(str(tmp_path), LocalFileSystem()))
+    report(callback, trial, 400, "elsewhere")
+    callback.log_trial_end(trial)
+    callback.on_experiment_end([trial])
+    assert weights_of(tmp_path, "train_a") == [(400, "elsewhere")]
+
+
+def test_a_checkpoint_that_is_written_over_while_it_is_fetched_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def to_directory(checkpoint: Any, folder: str) -> str:
+        (tmp_path / "bucket" / "a" / "checkpoint_000003" / "weights").write_text("of the next one")
+        return copied(checkpoint, folder)
+
+    copied: Any = ray.train.Checkpoint.to_directory
+    monkeypatch.setattr(ray.train.Checkpoint, "to_directory", to_directory)
+    callback, trial = make(tmp_path, quiet=False), Trial("a", {"lr": 1})
+    trial.path = "bucket/a"
+    trial.storage = Storage(SubTreeFileSystem(str(tmp_path), LocalFileSystem()))
+    report(callback, trial, 400, "its own")
+    callback.log_trial_end(trial)
+    callback.on_experiment_end([trial])
+    assert weights_of(tmp_path, "train_a") == []
+    assert "checkpoint_000003 was written over while it was copied" in caplog.text
 
 
 def test_a_configuration_that_a_scheduler_changes_is_kept(tmp_path: Path) -> None:

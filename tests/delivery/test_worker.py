@@ -3,7 +3,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from rl_logging.bundle import Bundle
 from rl_logging.bundle.destination import DestinationFile, DestinationState
 from rl_logging.delivery import DestinationWorker
 from rl_logging.delivery import worker as worker_module
+from rl_logging.delivery.confirming import Confirming
 from rl_logging.delivery.patience import Patience
 from rl_logging.journal import JournalWriter
 from rl_logging.media import dump_image
@@ -58,6 +59,10 @@ class Told:
     def wait_for_phase(self, phase: str) -> None:
         with self.change:
             assert self.change.wait_for(lambda: phase in self.phases, 20), self.phases
+
+    def wait_for_confirmed(self, seq: int) -> None:
+        with self.change:
+            assert self.change.wait_for(lambda: self.states[-1].confirmed >= seq, 20), self.states[-1]
 
 
 def start(bundle: Bundle, store: MemoryStore, **options: Any) -> tuple[DestinationWorker, Told]:
@@ -112,41 +117,119 @@ def test_records_are_delivered_while_the_run_goes_on(bundle: Bundle, store: Memo
 
 
 class Gathering:
-    """Stands in for the wait in which a batch grows: a training logs on meanwhile, and at the third somebody waits."""
+    """Stands in for the wait in which a batch grows: a training logs on meanwhile, and in the second somebody asks.
 
-    def __init__(self, writer: JournalWriter) -> None:
+    What is logged while the store has a batch is more than that: the journal is never found empty.
+    """
+
+    def __init__(self, writer: JournalWriter, ask: Callable[[], None]) -> None:
         self._writer = writer
+        self._ask = ask
         self.waits = 0
 
-    def gather(self) -> bool:
+    def gather(self) -> None:
         self.waits += 1
-        for _ in range(20):
+        if self.waits <= 4:
+            self.log(20)
+        if self.waits == 2:
+            self._ask()
+
+    def log(self, count: int) -> None:
+        for _ in range(count):
             self._writer.append("metrics", 0, {"loss": 0.0})
-        return self.waits == 3
 
 
 def test_while_a_training_logs_on_batches_grow_unless_somebody_waits(
     bundle: Bundle, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writer = fill(bundle, 3, end=None)
-    gathering = Gathering(writer)
-    monkeypatch.setattr(Patience, "gather", lambda _: gathering.gather())
+    asked: list[None] = []
+    confirm = Confirming.confirm
+
+    def confirm_and_log(self: Confirming) -> None:
+        confirm(self)
+        if asked and gathering.waits < 4:
+            gathering.log(1)
+
+    def ask() -> None:
+        asked.append(None)
+        worker.wake()
+
+    gathering = Gathering(writer, ask)
+    monkeypatch.setattr(Patience, "gather", lambda *_: gathering.gather())
+    monkeypatch.setattr(Confirming, "confirm", confirm_and_log)
     worker, _ = start(bundle, store)
-    assert store.wait_for(lambda it: bool(it.runs) and len(it.run().records) == 63)
+    assert store.wait_for(lambda it: bool(it.runs) and len(it.run().records) >= 80)
     writer.append("end", None, {"status": "finished"})
     worker.wake()
     finish(worker)
-    assert [len(batch) for batch in store.run().batches] == [3, 20, 20, 20]
-    assert gathering.waits == 3
+    # Whoever asked was served with the third; from then on batches grow again.
+    assert [len(batch) for batch in store.run().batches][:5] == [3, 20, 20, 21, 21]
+
+
+def test_whoever_waits_is_told_as_soon_as_the_store_has_it(
+    bundle: Bundle, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SAVE_EVERY_S", "IDLE_SAVE_S"):
+        monkeypatch.setattr(f"rl_logging.delivery.book.{name}", 1000.0)
+    writer = fill(bundle, 3, end=None)
+    worker, told = start(bundle, store)
+    for last in (10, 20, 30):
+        while writer.append("metrics", 0, {"loss": 0.0}) < last:
+            pass
+        worker.wake()
+        told.wait_for_confirmed(last)
+        assert kept(bundle).confirmed == last
+    worker.run_is_over()
+    finish(worker)
+
+
+def test_whoever_waits_while_a_store_is_down_has_everything_soon_once_it_is_back(
+    bundle: Bundle, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    had: list[int] = []
+    monkeypatch.setattr("rl_logging.delivery.backoff.FIRST_S", 1000.0)
+    monkeypatch.setattr("rl_logging.delivery.backoff.CAP_S", 1000.0)
+    monkeypatch.setattr(Patience, "gather", lambda *_: had.append(len(store.run().records)))
+    writer = fill(bundle, 3, end=None)
+    store.fail_write()
+    worker, told = start(bundle, store)
+    told.wait_for_phase("backoff")
+    for _ in range(20):
+        last = writer.append("metrics", 0, {"loss": 0.0})
+    worker.wake()
+    told.wait_for_confirmed(last)
+    worker.run_is_over()
+    finish(worker)
+    assert set(had) <= {last}
+
+
+def test_whoever_asks_again_before_a_slow_store_has_answered_is_answered_too(
+    bundle: Bundle, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SAVE_EVERY_S", "IDLE_SAVE_S"):
+        monkeypatch.setattr(f"rl_logging.delivery.book.{name}", 1000.0)
+    writer = fill(bundle, 3, end=None)
+    worker, told = start(bundle, store)
+    told.wait_for_phase("delivering")
+    store.hold_confirmation()
+    worker.wake()
+    last = writer.append("metrics", 0, {"loss": 0.0})
+    assert store.wait_for(lambda it: bool(it.runs) and len(it.run().records) == last)
+    worker.wake()
+    store.release_confirmation()
+    told.wait_for_confirmed(last)
+    worker.run_is_over()
+    finish(worker)
 
 
 def test_what_lies_behind_is_handed_over_without_a_pause(
     bundle: Bundle, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(bundle, 500, end=None)
-    waits: list[Patience] = []
+    waits: list[object] = []
     monkeypatch.setattr("rl_logging.journal.reader.CHUNK_BYTES", 1000)  # as where records are large
-    monkeypatch.setattr(Patience, "gather", waits.append)
+    monkeypatch.setattr(Patience, "gather", lambda *_: waits.append(None))
     worker, _ = start(bundle, store)
     assert store.wait_for(lambda it: bool(it.runs) and len(it.run().records) == 500)
     worker.run_is_over()
@@ -316,6 +399,16 @@ def test_damage_in_the_journal_is_told_and_passed(bundle: Bundle, store: MemoryS
     assert state.delivered == 10
     assert state.damaged
     assert any("damaged" in warning for warning in told.warnings)
+
+
+def test_where_no_lock_can_be_had_that_is_told(bundle: Bundle, store: MemoryStore) -> None:
+    fill(bundle, 5)
+    lock = bundle.sinks / f"{ENTRY.key}.lock"
+    lock.mkdir(parents=True)  # as in a directory that only its owner may write
+    worker, told = start(bundle, store)
+    assert finish(worker).phase == "refused"
+    (warning,) = told.warnings
+    assert warning.startswith(f"delivery stopped: {lock} cannot be locked (Is a directory)")
 
 
 def test_two_workers_never_deliver_to_one_destination(bundle: Bundle, store: MemoryStore) -> None:

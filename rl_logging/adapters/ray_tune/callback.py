@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from ray.tune.logger import LoggerCallback
 
+from rl_logging.adapters.ray_tune.checkpoints import came_with_a_result, reported
 from rl_logging.adapters.ray_tune.sweep import Sweep
 from rl_logging.records import RunStatus
 from rl_logging.run.identity import new_id
@@ -100,13 +101,19 @@ class ExperimentLoggerCallback(LoggerCallback):  # type: ignore[misc]
 
     @_guarded
     def log_trial_result(self, iteration: int, trial: Any, result: dict[str, Any]) -> None:
-        """Logs what a trial has reported."""
-        self._runs().run_of(trial).result(result)
+        """Logs what a trial has reported, and the checkpoint that came with it."""
+        run = self._runs().run_of(trial)
+        run.result(result)
+        checkpoint = reported(trial, result)
+        if checkpoint is not None:
+            run.checkpoint(checkpoint, result)
 
     @_guarded
     def log_trial_save(self, trial: Any) -> None:
-        """Logs the checkpoint that a trial has saved."""
-        self._runs().run_of(trial).checkpoint(trial.latest_checkpoint_result)
+        """Logs the checkpoint that a trainable class has saved."""
+        run, saved = self._runs().run_of(trial), trial.latest_checkpoint_result
+        if saved is not None and not came_with_a_result(saved.metrics or {}):
+            run.checkpoint(saved.checkpoint, saved.metrics or {})
 
     @_guarded
     def log_trial_end(self, trial: Any, failed: bool = False) -> None:

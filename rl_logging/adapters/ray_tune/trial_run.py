@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from rl_logging.adapters.ray_tune import results
+from rl_logging.adapters.ray_tune import checkpoints, results
 from rl_logging.adapters.ray_tune.names import TABLE, distinct, kept
 from rl_logging.jsonable import json_safe
 from rl_logging.logger import ExperimentLogger
@@ -46,7 +46,6 @@ class TrialRun:
         self._pipeline = logger.pipeline(TABLE)
         self._config: object = None
         self._parameters: object = None
-        self._saved: str | None = None
         self._threads: list[threading.Thread] = []
 
     def configured(self, config: Any) -> None:
@@ -79,28 +78,25 @@ class TrialRun:
             own=own,
         )
 
-    def checkpoint(self, saved: Any) -> None:
+    def checkpoint(self, checkpoint: Any, reported: Mapping[str, Any]) -> None:
         """Saves a checkpoint as a model; one that is not on this machine is fetched by a thread.
 
         Args:
-            saved: What Tune knows of it: a `checkpoint`, and the `metrics` that were reported with it.
+            checkpoint: Tune's checkpoint.
+            reported: The result that goes with it.
         """
-        checkpoint: Any = getattr(saved, "checkpoint", None)
-        path = getattr(checkpoint, "path", None)
-        if not self._checkpoints or path is None or path == self._saved:
+        if not self._checkpoints:
             return
-        self._saved = path
-        metrics = dict(saved.metrics or {})
-        figures = results.figures(metrics)
-        step = results.step_of(metrics)
+        figures = results.figures(reported)
+        step = results.step_of(reported)
         metadata = {"metrics": figures | kept(figures)}
-        if Path(path).is_dir():
-            self._logger.save_model(path, CHECKPOINT, metadata, step)
+        if Path(checkpoint.path).is_dir():
+            self._logger.save_model(checkpoint.path, CHECKPOINT, metadata, step)
             return
 
         def fetch() -> None:
             with tempfile.TemporaryDirectory(prefix="rl_logging-") as folder:
-                self._logger.save_model(checkpoint.to_directory(folder), CHECKPOINT, metadata, step)
+                self._logger.save_model(checkpoints.fetch(checkpoint, folder), CHECKPOINT, metadata, step)
 
         self._in_background(fetch)
 
