@@ -38,6 +38,7 @@ def add(bundle: Bundle, sink: SinkSettings) -> str:
 
     Raises:
         BundleError: The sink cannot be had, or does not take the options.
+        OSError: The run directory cannot be written; a `NoLockError` where it cannot even be locked.
     """
     manifest = bundle.manifest
     # A run that is named by the environment is one run; what is synced is many.

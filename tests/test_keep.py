@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import threading
 from pathlib import Path
 from typing import Any
@@ -196,6 +197,27 @@ def test_nothing_goes_that_a_destination_has_not(tmp_path: Path) -> None:
     bundle.manifest.settings["keep"] = "undelivered"
     assert trim(bundle) == 0, "nothing is confirmed"
     assert len(JournalReader(bundle.journal).read(1000)) == 300
+
+
+def test_what_a_full_disk_tore_was_never_accepted_and_holds_nothing_back(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with logger_in(tmp_path, "keep-full", delivery="offline") as logger:
+        logger.log_metrics({"loss": 0.0}, step=0)
+        (segment,) = segments(Bundle(logger.run_dir).journal)
+        try:
+            # The kernel takes a part of the next frame then, as of a disk that is full.
+            resource.setrlimit(resource.RLIMIT_FSIZE, (segment.stat().st_size + 9, before[1]))
+            logger.log_metrics({"loss": 1.0}, step=1)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert len(segments(Bundle(logger.run_dir).journal)) == 2
+    assert cli("sync", "--trust", logger.run_dir).exit_code == 0
+    assert MemoryStore.named("keep-full").runs["one"].points == [("loss", 0, 0.0), ("loss", 1, 1.0)]
+    (debt,) = owing(Bundle(logger.run_dir))
+    assert debt.state.damaged == []
+    assert segments(Bundle(logger.run_dir).journal) == [], "every destination has it"
+    assert "deleted" in cli("clean", "--yes", logger.run_dir).stdout
+    assert not logger.run_dir.exists()
 
 
 def test_a_run_without_destinations_keeps_all(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -58,13 +59,17 @@ def test_a_run_is_found_with_its_writer_only(tmp_path: Path, monkeypatch: pytest
     assert seen == [[]]
 
 
-def test_a_run_that_could_not_be_made_does_not_keep_its_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("part", ["claim", "directory"])
+def test_a_run_that_could_not_be_made_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
     def full(path: Path, data: bytes) -> None:
         raise OSError(errno.ENOSPC, "no space left")
 
     with monkeypatch.context() as patch:
-        patch.setattr("rl_logging.bundle.directory.write_atomically", full)
+        patch.setattr(f"rl_logging.bundle.{part}.write_atomically", full)
         with pytest.raises(SettingsError, match="no space left"):
-            ExperimentLogger(sinks=[], dir=tmp_path, id="abc", quiet=True)
-    with ExperimentLogger(sinks=[], dir=tmp_path, id="abc", quiet=True) as logger:
+            ExperimentLogger(sinks=[], dir=tmp_path / "runs", id="abc", quiet=True)
+    assert os.listdir(tmp_path / "runs") == [".gitignore"]
+    with ExperimentLogger(sinks=[], dir=tmp_path / "runs", id="abc", quiet=True) as logger:
         assert logger.run_dir.name.endswith("-abc")

@@ -161,7 +161,7 @@ def test_an_id_that_is_taken_names_the_way_to_go_on(tmp_path: Path) -> None:
         pass
     with pytest.raises(SettingsError, match="resume: auto goes on with it"):
         offline(tmp_path, id="one")
-    (tmp_path / "runs" / "half-made").mkdir()
+    (tmp_path / "runs" / "half-made" / "journal").mkdir(parents=True)
     with pytest.raises(SettingsError, match="just being made, or damaged"):
         offline(tmp_path, id="made", resume="auto")
 

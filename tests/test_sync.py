@@ -77,6 +77,18 @@ def test_a_run_that_cannot_be_locked_is_told_and_the_others_are_delivered(tmp_pa
     assert unfinished(tmp_path / "runs", most=5, but=tmp_path) == [], "who cannot deliver it is not asked to"
 
 
+def test_a_run_to_which_no_store_can_be_added_is_told_and_the_others_are_delivered(tmp_path: Path) -> None:
+    blocked, free = (make_run(tmp_path, name, mlflow=None) for name in ("blocked", "free"))
+    lock = blocked / "sinks" / ".added.json.lock"
+    lock.mkdir(parents=True)  # as in a directory that only its owner may write
+    uri = database(tmp_path / "new.db")
+    done = cli("sync", "--to", "mlflow", "--tracking-uri", uri, tmp_path / "runs")
+    assert done.exit_code == 1
+    assert f"{blocked.name}: cannot be delivered: {lock} cannot be locked (Is a directory), " in done.stdout
+    assert f"{free.name} → mlflow: 23 delivered" in done.stdout
+    assert stored_points(uri) == POINTS
+
+
 @pytest.mark.parametrize("logged", [0, 2])
 def test_a_live_run_that_cannot_be_locked_is_told_and_not_followed(tmp_path: Path, logged: int) -> None:
     sinks = {"file": {"factory": "rl_logging.testing.files:make", "path": str(tmp_path / "out.jsonl")}}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import socket
 import time
 from collections.abc import Callable
@@ -107,6 +108,11 @@ class Claim:
                 (self._path / WRITER).unlink(missing_ok=True)
             else:
                 write_atomically(self._path / WRITER, msgspec.json.encode(self._previous))
+        self._lock.release()
+
+    def discard(self) -> None:
+        """Deletes the directory, in which no run could be made, and lets another process make one."""
+        shutil.rmtree(self._path, ignore_errors=True)  # first: nobody else's is deleted while it is ours
         self._lock.release()
 
     def forget(self) -> None:

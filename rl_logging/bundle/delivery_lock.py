@@ -1,4 +1,4 @@
-"""The lock that only one delivery to a destination may hold."""
+"""The locks of those who deliver a run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from rl_logging.locks import Lock
 
 
 class NoLockError(OSError):
-    """No lock can be had in a run directory, such as one that its owner alone may write; the message says what to do."""
+    """No lock can be had in a run directory, such as one that only its owner may write; the message says what to do."""
 
     def __init__(self, path: Path, error: OSError) -> None:
         super().__init__(
@@ -18,7 +18,7 @@ class NoLockError(OSError):
 
 
 class DeliveryLock(Lock):
-    """A destination's lock, not yet held.
+    """A lock of those who deliver a run, not yet held.
 
     Args:
         path: A file of its own; its folder is made.

@@ -21,7 +21,6 @@ from rl_logging.bundle.delivery_lock import DeliveryLock
 from rl_logging.bundle.refused import add_refused, refused_seqs
 from rl_logging.bundle.rewinds import branches
 from rl_logging.kept import ForeignError, read_kept
-from rl_logging.locks import Lock
 from rl_logging.records import RunStatus
 
 log = logging.getLogger("rl_logging")
@@ -243,9 +242,13 @@ def destinations(bundle: Bundle) -> tuple[SinkEntry, ...]:
 
 
 def add_destination(bundle: Bundle, entry: SinkEntry) -> None:
-    """Has the run go to `entry` too, from now on; nothing happens where it does already."""
-    bundle.sinks.mkdir(parents=True, exist_ok=True)
-    with Lock(bundle.sinks / f".{ADDED}.lock").wait():
+    """Has the run go to `entry` too, from now on; nothing happens where it does already.
+
+    Raises:
+        OSError: The run directory cannot be written; a `NoLockError` where it cannot even be locked.
+        BundleError: What was added before is damaged.
+    """
+    with DeliveryLock(bundle.sinks / f".{ADDED}.lock").wait():
         if entry.key not in {known.key for known in destinations(bundle)}:
             write_atomically(bundle.sinks / ADDED, msgspec.json.encode((*_added(bundle), entry)))
 

@@ -7,8 +7,8 @@ from it can lead out of it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +20,7 @@ from rl_logging.bundle.claim import WRITER_LOCK, Claim, WriterInfo, read_writer
 from rl_logging.bundle.foreign import ways_out
 from rl_logging.bundle.manifest import MANIFEST, BundleError, Manifest, read_manifest
 from rl_logging.bundle.replacing import write_atomically
+from rl_logging.bundle.unmade import is_unmade, remove_unmade
 from rl_logging.locks import Lock
 
 TRIM_LOCK: Final = "trim.lock"
@@ -46,23 +47,37 @@ class Bundle:
     def create(cls, path: Path, manifest: Manifest) -> tuple[Bundle, Claim]:
         """Makes the directory and its manifest, by which others find it: with this process as its writer already.
 
+        One in which another process was killed at that is taken over; of several that try, one gets it.
+
         Raises:
             OSError: It cannot be made, or is there already.
+            BundleError: Another process is making it, or writes it.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         ignore = path.parent / ".gitignore"
         if not ignore.exists():
             with contextlib.suppress(FileExistsError), open(ignore, "x", encoding="utf-8") as file:
                 file.write("*\n")
-        path.mkdir()
-        with contextlib.ExitStack() as undo:  # half made it would keep its id from being used
-            undo.callback(shutil.rmtree, path, ignore_errors=True)
+        try:
+            path.mkdir()
+        except FileExistsError:
+            if not is_unmade(path):
+                raise
+        try:
             claim = Claim(path, lambda: 1)
-            undo.callback(claim.abandon)
+        except OSError:  # such as a full disk
+            with contextlib.suppress(OSError):
+                remove_unmade(path)
+            raise
+        if not is_unmade(path):  # who had claimed it a moment before has made it, and ended its run
+            claim.abandon()
+            raise FileExistsError(errno.EEXIST, "it is there already", str(path))
+        try:
             write_atomically(path / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest)))
-            bundle = cls(path)
-            undo.pop_all()
-        return bundle, claim
+            return cls(path), claim
+        except BaseException:
+            claim.discard()
+            raise
 
     @property
     def journal(self) -> Path:

@@ -10,6 +10,7 @@ import msgspec
 from rl_logging import bundle as bundles
 from rl_logging.bundle import Bundle, BundleError, SinkEntry
 from rl_logging.bundle.destination import DestinationFile, DestinationState, destinations
+from rl_logging.bundle.unmade import UNMADE, find_unmade
 from rl_logging.journal import JournalError, last_seq
 
 
@@ -59,7 +60,8 @@ def find_bundles(paths: Sequence[Path]) -> tuple[list[Bundle], dict[Path, Bundle
     for path in paths:
         inside = list(bundles.find(path))
         if not inside:
-            raise BundleError(f"{path} is not a run directory, and holds none")
+            begun = path in find_unmade(path)
+            raise BundleError(f"{path} {UNMADE if begun else 'is not a run directory, and holds none'}")
         for directory in inside:
             try:
                 found.append(Bundle(directory))

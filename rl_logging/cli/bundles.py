@@ -8,7 +8,7 @@ from typing import Final
 
 import click
 
-from rl_logging.bundle import Bundle, BundleError, owing
+from rl_logging.bundle import Bundle, BundleError, owing, unmade
 from rl_logging.bundle.destination import destinations
 from rl_logging.bundle.owing import Owing
 
@@ -35,6 +35,13 @@ def find(paths: Sequence[Path]) -> list[Bundle]:
 def passed_over() -> bool:
     """Whether this command has found a run directory that cannot be read."""
     return bool(click.get_current_context().meta.get(_PASSED_OVER))
+
+
+def tell_unmade(paths: Sequence[Path]) -> None:
+    """Tells of the directories in which a run was begun and never made."""
+    for path in paths:
+        for begun in unmade.find_unmade(path):
+            click.echo(f"{begun} {unmade.UNMADE}", err=True)
 
 
 def debts_of(bundle: Bundle, to: Sequence[str] = ()) -> list[Owing]:

@@ -11,7 +11,8 @@ from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Table
 
-from rl_logging.bundle import Bundle
+from rl_logging.bundle import Bundle, find
+from rl_logging.bundle.unmade import find_unmade
 from rl_logging.cli import bundles
 from rl_logging.run.cleaning import remove, size_of, why_kept
 
@@ -28,27 +29,35 @@ def clean(run_dir: tuple[Path, ...], dry_run: bool, days: float, offline_too: bo
     """Deletes run directories of which every destination has confirmed everything.
 
     RUN_DIR is a run directory, or a folder of them. A run that owes anything, whose records a store has refused, that
-    is still running, or that has no destination, stays.
+    is still running, or that has no destination, stays. A directory in which a run was begun and never made goes.
     """
     before = time.time() - days * 86_400
-    rows: list[tuple[Bundle, str | None]] = []
-    for bundle in bundles.find(run_dir):
-        young = days and bundle.manifest.created > before
-        rows.append((bundle, "it is not that old" if young else why_kept(bundle, offline_too=offline_too)))
+    rows: list[tuple[Bundle | Path, str | None]] = []  # a path is one in which no run was made
+    for path in run_dir:
+        unmade = list(find_unmade(path))
+        found: list[Bundle | Path] = [*unmade]
+        if not unmade or any(find(path)):
+            found += bundles.find([path])
+        for one in found:
+            begun = one.manifest.created if isinstance(one, Bundle) else one.stat().st_mtime
+            rows.append((one, "it is not that old" if days and begun > before else why_kept(one, offline_too)))
     table = Table("run", "size", "")
-    for bundle, kept in rows:
-        table.add_row(
-            *map(escape, (bundle.path.name, decimal(size_of(bundle.path)), f"stays: {kept}" if kept else "goes"))
-        )
+    for one, kept in rows:
+        verdict = f"stays: {kept}" if kept else "goes" if isinstance(one, Bundle) else "goes: no run was made in it"
+        table.add_row(*map(escape, (_path(one).name, decimal(size_of(_path(one))), verdict)))
     Console().print(table)
-    doomed = [bundle for bundle, kept in rows if kept is None]
+    doomed = [one for one, kept in rows if kept is None]
     if dry_run or not doomed:
         return
     if not yes:
         click.confirm(f"Delete {len(doomed)} of {len(rows)} run directories?", abort=True)
-    for bundle in doomed:
+    for one in doomed:
         try:
-            kept = remove(bundle, offline_too=offline_too)
+            kept = remove(one, offline_too)
         except OSError as error:
-            raise click.ClickException(f"{bundle.path} could not be deleted: {error}") from error
-        click.echo(f"{bundle.path}: " + (f"stays: {kept}" if kept else "deleted"))
+            raise click.ClickException(f"{_path(one)} could not be deleted: {error}") from error
+        click.echo(f"{_path(one)}: " + (f"stays: {kept}" if kept else "deleted"))
+
+
+def _path(one: Bundle | Path) -> Path:
+    return one.path if isinstance(one, Bundle) else one

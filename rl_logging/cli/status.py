@@ -25,6 +25,7 @@ def status(run_dir: tuple[Path, ...], as_json: bool) -> None:
     RUN_DIR is a run directory, or a folder of them.
     """
     rows: list[tuple[Bundle, Owing, str]] = []
+    bundles.tell_unmade(run_dir)
     for bundle in bundles.find(run_dir):
         debts = bundles.debts_of(bundle)
         names = bundles.names_of(bundle)

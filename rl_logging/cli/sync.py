@@ -138,8 +138,12 @@ class _Syncs:
         return self._watch and any(path not in self._left for path in map(Path.absolute, paths))
 
     def _begin(self, bundle: Bundle, pool: ThreadPoolExecutor, pending: dict[Future[list[Owing]], Bundle]) -> None:
-        debts = self._debts(bundle)
-        self._left[bundle.path] = debts
+        self._left[bundle.path] = []
+        try:
+            debts = self._left[bundle.path] = self._debts(bundle)
+        except OSError as error:
+            self._pass_over(bundle, error)
+            return
         self._ask_for_trust(bundle, debts)
         names = bundles.names_of(bundle)
         tasks: dict[str, TaskID] = {}
@@ -203,14 +207,17 @@ class _Syncs:
                 )
             self._progress.start()
 
+    def _pass_over(self, bundle: Bundle, error: Exception) -> None:
+        self._passed_over = True
+        words = f"{bundle.path.name}: cannot be delivered: {error}"
+        self._progress.console.print(words, style="yellow", markup=False, soft_wrap=True)
+
     def _conclude(self, bundle: Bundle, future: Future[list[Owing]]) -> None:
         try:
             left = self._left[bundle.path] = future.result()
             names = bundles.names_of(bundle)
         except (OSError, BundleError) as error:  # this run's trouble alone, such as a directory that is read-only
-            self._passed_over = True
-            words = f"{bundle.path.name}: cannot be delivered: {error}"
-            self._progress.console.print(words, style="yellow", markup=False, soft_wrap=True)
+            self._pass_over(bundle, error)
             return
         for debt in left:
             where = f"{bundle.path.name} → {names[debt.entry.key]}"

@@ -82,9 +82,9 @@ class Book:
         if time.monotonic() - self._saved_at >= SAVE_EVERY_S:
             self.save()
 
-    def save_if_changed(self, after_s: float = IDLE_SAVE_S) -> None:
-        """Keeps the state if it has changed since it was last kept, and that was `after_s` ago."""
-        if self._changed and time.monotonic() - self._saved_at >= after_s:
+    def save_if_changed(self, *, at_once: bool = False) -> None:
+        """Keeps the state if it has changed since it was last kept, which was not just now unless it is `at_once`."""
+        if self._changed and (at_once or time.monotonic() - self._saved_at >= IDLE_SAVE_S):
             self.save()
 
     def phase(self, phase: Phase, error: str | None = None) -> None:

@@ -12,8 +12,8 @@ from rl_logging.delivery.patience import Patience
 class Pace:
     """The pace of one worker while it follows a journal.
 
-    Whoever waits, in a flush or at the end, waits for what the journal held when they asked. They are answered, with the
-    state kept and told, once the store has it; what is logged since has time again.
+    Whoever waits, in a flush or at the end, waits for what the journal held when they asked. They are answered, with
+    the state kept and told, once the store has it; what is logged since has time again.
 
     Args:
         patience: Knows who waits.
@@ -58,6 +58,6 @@ class Pace:
             return
         asked, last = self._answering
         if self._book.state.confirmed >= last:
-            self._book.save_if_changed(after_s=0.0)
+            self._book.save_if_changed(at_once=True)
             self._patience.answered(asked)
             self._answering = None

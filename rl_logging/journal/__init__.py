@@ -5,7 +5,8 @@ little-endian length, a CRC-32 over length and payload, and the payload (`rl_log
 `os.write` in the caller's thread; what the write has taken survives SIGKILL of the process.
 
 Nothing is ever truncated or rewritten in place, since a reader may be there: a short or failed write and every
-reopening start a new segment, and readers pass over what a torn frame left behind.
+reopening start a new segment, and readers pass over what a torn frame left behind. That is damage unless the new
+segment says (`follows` in its header) that all that was accepted stands before it.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from rl_logging.journal.segment import (
     MAX_PAYLOAD_BYTES,
     SEGMENT_BYTES,
     Damage,
+    number_of,
     read_header,
     resynchronise,
     segments,
@@ -33,7 +34,8 @@ class JournalReader:
         after: Records up to this seq are passed over.
 
     Attributes:
-        damage: Places that were no whole frame, an incomplete last frame of the last segment excepted.
+        damage: Places that were no whole frame; except for what the writer has said was not accepted, and an
+            incomplete last frame of the last segment.
         missing: How many seqs were skipped on the way, because a damaged place held them.
         run: The run id that the segments name; None before the first.
     """
@@ -206,6 +208,9 @@ class JournalReader:
             return False
         if resynchronise(rest[: FRAME.size + _length(rest)], 0) == 0:
             return True  # it has become whole since
+        if self._all_accepted_is_read():
+            self._offset += len(rest)
+            return False
         at = resynchronise(rest, 1)
         if at is not None:
             self._report(self._offset, problem if problem != "incomplete" else "checksum")
@@ -217,6 +222,13 @@ class JournalReader:
             self._report(self._offset, "torn" if problem == "incomplete" else problem)
             self._offset += len(rest)
         return False
+
+    def _all_accepted_is_read(self) -> bool:
+        """Whether the next segment says that what its writer accepted in this one ends here."""
+        assert self._path is not None
+        following = self._following(True)
+        header = None if following is None else read_header(following)
+        return header is not None and header[0].follows == (number_of(self._path), self._offset)
 
     def _later_segment(self) -> bool:
         return self._path is not None and self._following(True) is not None

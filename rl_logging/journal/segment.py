@@ -27,11 +27,19 @@ class JournalError(Exception):
     """A record was not accepted, or a segment is not ours; the message says which and why."""
 
 
-class SegmentHeader(msgspec.Struct, frozen=True):
-    """What a segment says of itself."""
+class SegmentHeader(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a segment says of itself.
+
+    Attributes:
+        run: The run's id.
+        first_seq: The seq of its first record.
+        follows: The number of the writer's segment before, and the byte up to which that holds what was accepted: what
+            stands behind is a record that was not. None for a writer's first.
+    """
 
     run: str
     first_seq: int
+    follows: tuple[int, int] | None = None
 
 
 class Damage(msgspec.Struct, frozen=True):
@@ -62,10 +70,10 @@ def number_of(segment: Path) -> int:
     return int(match[1])
 
 
-def make_header(run: str, first_seq: int) -> bytes:
+def make_header(header: SegmentHeader) -> bytes:
     """Returns the bytes with which a segment begins."""
-    header = msgspec.msgpack.encode(SegmentHeader(run, first_seq))
-    return HEADER.pack(MAGIC, VERSION, len(header), zlib.crc32(header)) + header
+    payload = msgspec.msgpack.encode(header)
+    return HEADER.pack(MAGIC, VERSION, len(payload), zlib.crc32(payload)) + payload
 
 
 def read_header(path: Path) -> tuple[SegmentHeader, int] | None:

@@ -18,6 +18,7 @@ from rl_logging.journal.segment import (
     MAX_PAYLOAD_BYTES,
     SEGMENT_BYTES,
     JournalError,
+    SegmentHeader,
     make_header,
     number_of,
     segments,
@@ -56,6 +57,7 @@ class JournalWriter:
         self._deferred: list[tuple[str, int | None, object, float]] = []
         self._fd = -1
         self._size = 0
+        self._segment: int | None = None
         self._retry_at = 0.0
         existing = segments(folder)
         trimmed = read_trimmed(folder)
@@ -220,7 +222,8 @@ class JournalWriter:
             self.lost += 1
             raise JournalError(f"the journal in {self._folder} could not be written a moment ago")
         self._release()
-        data = make_header(self._run, first_seq)
+        follows = None if self._segment is None else (self._segment, self._size)
+        data = make_header(SegmentHeader(self._run, first_seq, follows))
         self._number += 1
         path = self._folder / f"{self._number:08d}.rlj"
         fd = -1
@@ -236,7 +239,7 @@ class JournalWriter:
             self.lost += 1
             raise JournalError(f"no journal segment can be made in {self._folder}: {error.strerror}") from error
         self._fd = fd
-        self._size = len(data)
+        self._segment, self._size = self._number, len(data)
 
     def _release(self) -> None:
         fd, self._fd = self._fd, -1

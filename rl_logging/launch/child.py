@@ -31,7 +31,7 @@ HELLO_S: Final = 10.0
 RESTARTS: Final = 5
 RESTART_AFTER_S: Final = 0.5
 
-_SET_BY_TORCH: Final = "TORCHINDUCTOR_"
+_SET_BY_TORCH: Final = ("TORCHINDUCTOR_", "TRITON_")
 """With what begin the variables that torch sets in its own process while it is used: they are none of delivery's."""
 
 

@@ -10,16 +10,26 @@ from rl_logging.bundle.claim import WRITER_LOCK
 from rl_logging.bundle.destination import DestinationFile
 from rl_logging.bundle.owing import Owing, owing
 from rl_logging.bundle.trimming import refers
+from rl_logging.bundle.unmade import BEING_MADE, is_being_made, remove_unmade
 from rl_logging.locks import Lock
 
 
-def why_kept(bundle: Bundle, *, offline_too: bool = False) -> str | None:
+def why_kept(one: Bundle | Path, offline_too: bool = False) -> str | None:
     """Returns why a run directory must stay; None where all of it is elsewhere.
 
     Args:
-        bundle: The run.
+        one: The run; or the path of a directory in which none was made.
         offline_too: Whether what refers to offline files elsewhere may go, because they were synced.
     """
+    if isinstance(one, Bundle):
+        return _why_run_kept(one, offline_too)
+    try:
+        return BEING_MADE if is_being_made(one) else None
+    except OSError as error:
+        return f"it cannot be written: {error}"
+
+
+def _why_run_kept(bundle: Bundle, offline_too: bool) -> str | None:
     try:
         debts = owing(bundle)
     except BundleError as error:
@@ -63,17 +73,21 @@ def size_of(folder: Path) -> int:
     return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
 
 
-def remove(bundle: Bundle, *, offline_too: bool = False) -> str | None:
-    """Deletes a run directory if it may go; returns why it stayed, None where it is gone.
+def remove(one: Bundle | Path, offline_too: bool = False) -> str | None:
+    """Deletes a run directory if it may go; returns why it stayed, None where it is gone. See `why_kept`.
 
     Raises:
         OSError: It cannot be deleted.
     """
+    return _remove_run(one, offline_too) if isinstance(one, Bundle) else remove_unmade(one)
+
+
+def _remove_run(bundle: Bundle, offline_too: bool) -> str | None:
     lock = Lock(bundle.path / WRITER_LOCK)
     if not lock.acquire():
         return "it is still running"
     try:
-        kept = why_kept(bundle, offline_too=offline_too)  # once more: nobody can go on with it now
+        kept = _why_run_kept(bundle, offline_too)  # once more: nobody can go on with it now
         if kept is not None:
             return kept
         doomed = bundle.path.with_name(f".{bundle.path.name}.deleted")

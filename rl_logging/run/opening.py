@@ -15,6 +15,7 @@ from rl_logging.bundle.destination import add_destination, destinations, most_co
 from rl_logging.bundle.entries import EntryError, live_entry, make_entry
 from rl_logging.bundle.parents import Parent, find_parent, relative
 from rl_logging.bundle.trimming import SEGMENT_BYTES, trims
+from rl_logging.bundle.unmade import is_being_made, is_unmade
 from rl_logging.hookspecs import Surroundings
 from rl_logging.journal import JournalError, JournalWriter, last_seq, read_trimmed
 from rl_logging.media import slug
@@ -58,7 +59,8 @@ def open_run(loaded: Loaded, warn_once: WarnOnce) -> OpenedRun:
         warn_once: Told what comes out otherwise than it was asked for.
 
     Raises:
-        SettingsError: The directory cannot be made, or gone on with; a sink cannot be had, or its options are wrong.
+        SettingsError: The directory cannot be made, or gone on with; the id is taken; a sink cannot be had, or its
+            options are wrong.
     """
     settings = loaded.settings
     folder = Path(settings.dir).expanduser().absolute()
@@ -69,7 +71,7 @@ def open_run(loaded: Loaded, warn_once: WarnOnce) -> OpenedRun:
     if given_id and not earlier:
         _require_free(given_id, folder)
     try:
-        bundle, claim = _claimed(earlier) if earlier else Bundle.create(path, manifest)
+        bundle, claim = _claimed(earlier) if earlier else _made(path, manifest)
         try:
             return OpenedRun(
                 bundle=bundle,
@@ -94,8 +96,6 @@ def open_run(loaded: Loaded, warn_once: WarnOnce) -> OpenedRun:
     except (OSError, BundleError, JournalError) as error:
         if earlier:
             raise SettingsError(f"rl_logging.resume: {earlier.path} cannot be gone on with: {error}") from error
-        if isinstance(error, FileExistsError) and path.is_dir():
-            raise SettingsError(f"rl_logging.id: {manifest.id!r} is taken: {path} is there already") from None
         raise SettingsError(f"rl_logging.dir: {path} cannot be made: {error}") from error
 
 
@@ -152,8 +152,28 @@ def _require_free(run_id: str, folder: Path) -> None:
                 continue
             hint = "resume: auto goes on with it"
         except BundleError as error:
+            if _is_left_unmade(path):
+                continue
             hint = f"it is just being made, or damaged ({error})"
         raise SettingsError(f"rl_logging.id: {run_id!r} is taken: {path} is there already; {hint}")
+
+
+def _is_left_unmade(path: Path) -> bool:
+    """Whether who began a run there was killed before there was one."""
+    try:
+        return is_unmade(path) and not is_being_made(path)
+    except OSError:  # in doubt it is not
+        return False
+
+
+def _made(path: Path, manifest: Manifest) -> tuple[Bundle, Claim]:
+    try:
+        return Bundle.create(path, manifest)
+    except (FileExistsError, BundleError) as error:
+        if not path.is_dir():
+            raise
+        why = error if isinstance(error, BundleError) else f"{path} is there already"
+        raise SettingsError(f"rl_logging.id: {manifest.id!r} is taken: {why}") from None
 
 
 def _claimed(bundle: Bundle) -> tuple[Bundle, Claim]:

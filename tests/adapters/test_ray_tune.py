@@ -7,18 +7,15 @@ import pickle
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
-import ray.train
-from pyarrow.fs import FileSystem, LocalFileSystem, SubTreeFileSystem
 
 from rl_logging import SettingsError
 from rl_logging.adapters.ray_tune import ExperimentLoggerCallback, MLflowLoggerCallback
 from rl_logging.bundle import Bundle, find
-from rl_logging.journal import JournalReader
-from rl_logging.records import Artifact, Config, End, Metrics, Model, Record, decode
+from rl_logging.records import Artifact, Config, End, Metrics, Model
 from rl_logging.run.journaled import JournaledRun
+from tests.support.ray_tune import TUNES, Checkpoint, Saved, Trial, make, records
 
 NEW = {
     "env_runners": {"episode_return_mean": 20.5, "episode_return_max": 31.0, "episode_len_mean": 20.5},
@@ -33,63 +30,6 @@ OLD = {
     "timesteps_total": 4000,
     "agent_timesteps_total": 8000,
 }
-TUNES: dict[str, Any] = {
-    "training_iteration": 2,
-    "time_total_s": 12.5,
-    "pid": 4711,
-    "hostname": "node",
-    "node_ip": "10.0.0.1",
-    "done": False,
-    "date": "2026-01-01_00-00-00",
-    "timestamp": 1700000000,
-    "trial_id": "abc_0",
-    "experiment_tag": "0_lr=1",
-    "config": {"lr": 1, "gamma": 0.9},
-}
-
-
-class Trial:
-    """What the callback reads of Tune's trials."""
-
-    experiment_dir_name = "pbt_ppo"
-
-    def __init__(self, trial_id: str, config: Any, folder: Path | None = None) -> None:
-        self.trial_id = trial_id
-        self.config = config
-        self.status = "RUNNING"
-        self.latest_checkpoint_result: Any = None
-        self.local_path = None if folder is None else str(folder)
-        self.path = self.local_path
-        self.storage = Storage(LocalFileSystem())
-
-    def __str__(self) -> str:
-        return f"train_{self.trial_id}"
-
-
-class Storage(msgspec.Struct):
-    storage_filesystem: FileSystem
-
-
-class Saved(msgspec.Struct):
-    checkpoint: Any
-    metrics: dict[str, Any]
-
-
-class Checkpoint(msgspec.Struct):
-    path: str
-
-
-def make(tmp_path: Path, config: Any = None, **keywords: Any) -> ExperimentLoggerCallback:
-    given = {"dir": tmp_path / "runs", "delivery": "offline", "sinks": [], "quiet": True, **keywords}
-    callback = ExperimentLoggerCallback(config, **given)
-    callback.setup(total_num_samples=4, stop={"training_iteration": 3})
-    return callback
-
-
-def records(tmp_path: Path, name: str, kind: type[Record]) -> list[Any]:
-    (bundle,) = [it for path in find(tmp_path / "runs") if (it := Bundle(path)).manifest.name == name]
-    decoded = map(decode, JournalReader(bundle.journal).read(1000, final=True))
-    return [record for record in decoded if isinstance(record, kind)]
 
 
 def one_result(tmp_path: Path, result: dict[str, Any], **keywords: Any) -> tuple[int | None, dict[str, float]]:
@@ -178,72 +118,6 @@ def test_a_sweep_is_a_run_and_each_trial_one_below_it(tmp_path: Path) -> None:
     assert (run_dir / model.path / "checkpoint_000000" / "weights").read_text() == "w"
     (kept,) = [record for record in records(tmp_path, "train_a", Artifact) if record.type == "trial"]
     assert [path.name for path in (run_dir / kept.path).rglob("*") if path.is_file()] == ["progress.csv"]
-
-
-def report(callback: ExperimentLoggerCallback, trial: Trial, steps: int, weights: str | None) -> dict[str, Any]:
-    """Reports as a trial's function does: what it has given lies in the trial's folder before Tune has the result."""
-    result = {**TUNES, "timesteps_total": steps, "should_checkpoint": weights is not None, "checkpoint_dir_name": None}
-    if weights is not None:
-        result["checkpoint_dir_name"] = "checkpoint_000003"
-        folder = trial.storage.storage_filesystem
-        folder.create_dir(f"{trial.path}/checkpoint_000003")
-        with folder.open_output_stream(f"{trial.path}/checkpoint_000003/weights") as file:
-            file.write(weights.encode())
-    callback.log_trial_result(1, trial, result)
-    return result
-
-
-def weights_of(tmp_path: Path, name: str) -> list[tuple[int | None, str]]:
-    (run_dir,) = (tmp_path / "runs").glob(f"{name}-*")
-    models = records(tmp_path, name, Model)
-    return [(it.step, next((run_dir / it.path).rglob("weights")).read_text()) for it in models]
-
-
-def test_a_checkpoint_is_there_whatever_becomes_of_its_trial(tmp_path: Path) -> None:
-    callback = make(tmp_path)
-    one, other = Trial("a", {"lr": 1}, tmp_path / "a"), Trial("b", {"lr": 2}, tmp_path / "b")
-    result = report(callback, one, 400, "put aside")  # of which Tune takes no note: the next goes to the same folder
-    winners = report(callback, other, 300, "winner's")
-    winners_own = Checkpoint(f"{other.path}/checkpoint_000003")
-    one.latest_checkpoint_result = Saved(winners_own, winners)
-    report(callback, one, 400, "from the winner's")
-    one.latest_checkpoint_result = Saved(Checkpoint(f"{one.path}/checkpoint_000003"), result)
-    callback.log_trial_save(one)
-    one.latest_checkpoint_result = Saved(winners_own, winners)
-    report(callback, one, 500, None)
-    callback.log_trial_save(one)  # there is none, and the trial's latest is the winner's
-    callback.on_experiment_end([one, other])
-    assert weights_of(tmp_path, "train_a") == [(400, "put aside"), (400, "from the winner's")]
-    assert weights_of(tmp_path, "train_b") == [(300, "winner's")]
-
-
-def test_a_checkpoint_that_is_elsewhere_is_fetched(tmp_path: Path) -> None:
-    callback, trial = make(tmp_path), Trial("a", {"lr": 1})
-    trial.path = "bucket/a"
-    trial.storage = Storage(SubTreeFileSystem(str(tmp_path), LocalFileSystem()))
-    report(callback, trial, 400, "elsewhere")
-    callback.log_trial_end(trial)
-    callback.on_experiment_end([trial])
-    assert weights_of(tmp_path, "train_a") == [(400, "elsewhere")]
-
-
-def test_a_checkpoint_that_is_written_over_while_it_is_fetched_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def to_directory(checkpoint: Any, folder: str) -> str:
-        (tmp_path / "bucket" / "a" / "checkpoint_000003" / "weights").write_text("of the next one")
-        return copied(checkpoint, folder)
-
-    copied: Any = ray.train.Checkpoint.to_directory
-    monkeypatch.setattr(ray.train.Checkpoint, "to_directory", to_directory)
-    callback, trial = make(tmp_path, quiet=False), Trial("a", {"lr": 1})
-    trial.path = "bucket/a"
-    trial.storage = Storage(SubTreeFileSystem(str(tmp_path), LocalFileSystem()))
-    report(callback, trial, 400, "its own")
-    callback.log_trial_end(trial)
-    callback.on_experiment_end([trial])
-    assert weights_of(tmp_path, "train_a") == []
-    assert "checkpoint_000003 was written over while it was copied" in caplog.text
 
 
 def test_a_configuration_that_a_scheduler_changes_is_kept(tmp_path: Path) -> None:

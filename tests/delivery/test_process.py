@@ -198,7 +198,8 @@ def test_other_environment_variables_mean_another_process(tmp_path: Path, monkey
 def test_what_torch_sets_in_its_own_process_means_no_other_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "out.jsonl"
     with ExperimentLogger(sinks=sink(path), dir=tmp_path / "runs", quiet=True):
-        monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+        for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"):
+            monkeypatch.setenv(name, str(tmp_path))
         with ExperimentLogger(sinks=sink(path), dir=tmp_path / "runs", quiet=True):
             assert len({process.pid for process in DeliveryProcess._shared.values()}) == 1
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 from collections import Counter
@@ -107,6 +108,54 @@ ray.shutdown()
 """
 )
 
+POPULATION = (
+    COMMON
+    + """
+def wait_for(flag):
+    for _ in range(600):
+        if flag.exists():
+            return
+        signal.sigtimedwait([], 0.1)
+    raise TimeoutError(flag.name)
+
+def train(config):
+    flags = Path(config["flags"])
+    if config["lr"] == 5.0:
+        (flags / "the worse goes on from the better").touch()
+    for i in range(begun() + 1, 5):
+        if config["lr"] == 0.1 and i == 3:
+            (flags / "the worse has a score").touch()
+        if config["lr"] == 0.1 and i == 4:
+            wait_for(flags / "the better has a checkpoint")
+        if config["lr"] == 1.0 and i == 2:
+            wait_for(flags / "the worse has a score")
+        if config["lr"] == 1.0 and i == 3:
+            (flags / "the better has a checkpoint").touch()
+        if config["lr"] == 1.0 and i == 4:
+            wait_for(flags / "the worse goes on from the better")
+        report(config, i, score=i * config["lr"])
+
+start(2)
+(here / "flags").mkdir()
+scheduler = tune.schedulers.PopulationBasedTraining(
+    time_attr="training_iteration",
+    perturbation_interval=2,
+    hyperparam_mutations={"lr": [5.0]},
+    quantile_fraction=0.5,
+)
+tuner = tune.Tuner(
+    tune.with_resources(train, {"cpu": 1}),
+    param_space={"lr": tune.grid_search([0.1, 1.0]), "flags": str(here / "flags")},
+    tune_config=tune.TuneConfig(metric="score", mode="max", scheduler=scheduler),
+    run_config=tune.RunConfig(
+        name="population", storage_path=str(here / "ray"), verbose=0, callbacks=[callback("population")]
+    ),
+)
+tuner.fit()
+ray.shutdown()
+"""
+)
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
@@ -158,6 +207,18 @@ def test_eight_trials_at_once(server: MlflowServer, tmp_path: Path) -> None:
     stored = [read(folder) for folder in offline_directories(tmp_path / "w")]
     assert {run.group for run in stored} == {f"pbt_ppo-{parent.data.tags['rl_logging.run_id']}"}
     assert Counter(run.exit_codes[-1] for run in stored) == {0: 7, 1: 2}
+
+
+def test_a_population_has_each_checkpoint_that_was_reported(server: MlflowServer, tmp_path: Path) -> None:
+    done = run_script(POPULATION, tmp_path, [server.uri], timeout_s=TIMEOUT_S)
+    assert done.returncode == 0, done.stderr[-3000:]
+    client, _, children = runs_of(server.uri, "population")
+    assert len(children) == 2
+    for run in children:
+        steps = [it["timesteps_total"] for it in reported(tmp_path, run.data.tags["trial_name"].removeprefix("train_"))]
+        kept = [int(re.findall(r"\d+", name)[0]) for name in checkpoints_of(client, run)]
+        assert sorted(kept) == sorted(steps)
+    assert (tmp_path / "flags" / "the worse goes on from the better").exists(), "no trial was put aside"
 
 
 def test_a_sweep_that_was_killed_goes_on_in_the_same_runs(server: MlflowServer, tmp_path: Path) -> None:

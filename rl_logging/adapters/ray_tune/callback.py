@@ -47,7 +47,7 @@ class ExperimentLoggerCallback(LoggerCallback):  # type: ignore[misc]
 
     Args:
         config: As of `rl_logging.ExperimentLogger`; the configuration of the sweep's own run.
-        checkpoints: Whether each checkpoint that Tune has is logged as a model, ``checkpoint``, with its metrics.
+        checkpoints: Whether each checkpoint is logged as a model, ``checkpoint``, with its metrics.
         folder: Whether a trial's folder is logged at its end: Tune's files, without the checkpoints.
         **keywords: Keywords of `rl_logging.ExperimentLogger`.
 
@@ -113,7 +113,7 @@ class ExperimentLoggerCallback(LoggerCallback):  # type: ignore[misc]
         """Logs the checkpoint that a trainable class has saved."""
         run, saved = self._runs().run_of(trial), trial.latest_checkpoint_result
         if saved is not None and not came_with_a_result(saved.metrics or {}):
-            run.checkpoint(saved.checkpoint, saved.metrics or {})
+            run.saved(saved.checkpoint, saved.metrics or {})
 
     @_guarded
     def log_trial_end(self, trial: Any, failed: bool = False) -> None:

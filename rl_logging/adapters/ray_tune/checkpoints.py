@@ -22,7 +22,7 @@ def reported(trial: Any, result: Mapping[str, Any]) -> Checkpoint | None:
 
 
 def came_with_a_result(metrics: Mapping[str, Any]) -> bool:
-    """Says whether a checkpoint's metrics are those of a function's result; otherwise a trainable class has saved it."""
+    """Says whether a checkpoint's metrics are those of a function's result; if not, a trainable class has saved it."""
     return _FOLDER in metrics
 
 

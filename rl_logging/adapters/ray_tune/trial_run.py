@@ -46,6 +46,7 @@ class TrialRun:
         self._pipeline = logger.pipeline(TABLE)
         self._config: object = None
         self._parameters: object = None
+        self._saved: Mapping[str, float] | None = None
         self._threads: list[threading.Thread] = []
 
     def configured(self, config: Any) -> None:
@@ -77,6 +78,18 @@ class TrialRun:
             values=figures if names == "native" else distinct(figures),
             own=own,
         )
+
+    def saved(self, checkpoint: Any, metrics: Mapping[str, Any]) -> None:
+        """Saves the checkpoint of a trainable class, once where Tune has both its own and PBT's of one result.
+
+        Args:
+            checkpoint: Tune's checkpoint.
+            metrics: The result that goes with it.
+        """
+        figures = results.figures(metrics)
+        if figures != self._saved:
+            self._saved = figures
+            self.checkpoint(checkpoint, metrics)
 
     def checkpoint(self, checkpoint: Any, reported: Mapping[str, Any]) -> None:
         """Saves a checkpoint as a model; one that is not on this machine is fetched by a thread.
