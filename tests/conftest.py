@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from rl_logging.testing.memory import MemoryStore
 from tests.support.mlflow_database import database
 
 PRIVATE = ("RL_LOGGING_", "WANDB_", "MLFLOW_")
@@ -49,6 +50,14 @@ def _collector_as_before() -> Iterator[None]:
     yield
     if gc.get_freeze_count():
         gc.unfreeze()
+
+
+@pytest.fixture
+def store() -> Iterator[MemoryStore]:
+    """A new store in memory, which lets go at the end whoever waits in it."""
+    made = MemoryStore()
+    yield made
+    made.restore()
 
 
 @pytest.fixture

@@ -28,13 +28,6 @@ from rl_logging.testing.memory import MemoryStore
 
 
 @pytest.fixture
-def store() -> Iterator[MemoryStore]:
-    made = MemoryStore()
-    yield made
-    made.restore()
-
-
-@pytest.fixture
 def logger(store: MemoryStore, tmp_path: Path) -> Iterator[ExperimentLogger]:
     made = ExperimentLogger(sinks={"memory": store.make}, dir=tmp_path / "runs", name="a run", quiet=True)
     yield made

@@ -66,11 +66,15 @@ def test_while_a_training_logs_on_batches_grow_unless_somebody_waits(
     assert [len(batch) for batch in store.run().batches][:5] == [3, 20, 20, 21, 21]
 
 
-def test_whoever_waits_is_told_as_soon_as_the_store_has_it(
-    bundle: Bundle, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def seldom_saved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has the state kept and told for nobody but who waits."""
     for name in ("SAVE_EVERY_S", "IDLE_SAVE_S"):
         monkeypatch.setattr(f"rl_logging.delivery.book.{name}", 1000.0)
+
+
+@pytest.mark.usefixtures("seldom_saved")
+def test_whoever_waits_is_told_as_soon_as_the_store_has_it(bundle: Bundle, store: MemoryStore) -> None:
     writer = fill(bundle, 3, end=None)
     worker, told = start(bundle, store)
     for last in (10, 20, 30):
@@ -103,11 +107,10 @@ def test_whoever_waits_while_a_store_is_down_has_everything_soon_once_it_is_back
     assert set(had) <= {23}
 
 
+@pytest.mark.usefixtures("seldom_saved")
 def test_whoever_asks_again_before_a_slow_store_has_answered_is_answered_too(
-    bundle: Bundle, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+    bundle: Bundle, store: MemoryStore
 ) -> None:
-    for name in ("SAVE_EVERY_S", "IDLE_SAVE_S"):
-        monkeypatch.setattr(f"rl_logging.delivery.book.{name}", 1000.0)
     writer = fill(bundle, 3, end=None)
     worker, told = start(bundle, store)
     told.wait_for_phase("delivering")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,13 +17,6 @@ from rl_logging.testing.samples import sample_metrics
 @pytest.fixture
 def context(tmp_path: Path) -> SinkContext:
     return sample_context(tmp_path / "run")
-
-
-@pytest.fixture
-def store() -> Iterator[MemoryStore]:
-    store = MemoryStore()
-    yield store
-    store.restore()
 
 
 @pytest.fixture
