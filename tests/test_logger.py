@@ -404,15 +404,24 @@ def test_the_global_random_generators_are_left_alone(store: MemoryStore, tmp_pat
         ("quit()", "finished"),
         ("sys.excepthook = lambda *_: None\nraise ValueError", "failed"),
         ("try: sys.exit(4)\nexcept SystemExit: logger.log_metrics({'a': 1})", "finished"),
+        ("try: sys.exit(4)\nexcept SystemExit: logger.log_metrics({'a': 1})\nsys.exit(5)", "failed"),
+        ("thread = Thread(target=sys.exit, args=[3])\nthread.start()\nthread.join()", "finished"),
+        # Another thread, which the exit waits for, logs on.
+        (
+            "Thread(target=lambda: left.wait() and log({'b': 1})).start()\ntry: sys.exit(3)\nfinally: left.set()",
+            "failed",
+        ),
     ],
 )
 def test_without_with_the_exit_finishes_the_run(tmp_path: Path, ending: str, status: str) -> None:
     script = f"""
 import sys
+from threading import Event, Thread
 from rl_logging import ExperimentLogger
 sinks = {{"file": {{"factory": "rl_logging.testing.files:make", "path": "out.jsonl"}}}}
 logger = ExperimentLogger(sinks=sinks, delivery="thread", quiet=True)
 logger.log_metrics({{"a": 1}})
+log, left = logger.log_metrics, Event()
 {ending}
 """
     (tmp_path / "train.py").write_text(script)

@@ -113,6 +113,27 @@ def test_a_handler_of_the_user_s_is_respected(tmp_path: Path) -> None:
         assert FileStore(folder / "out.jsonl").status("mine") == "failed"
 
 
+def test_a_handler_that_exits_in_the_middle_of_a_write_ends_the_run_as_failed(tmp_path: Path) -> None:
+    script = """
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+write = os.write
+
+def interrupted(fd, data):
+    os.write = write
+    written = write(fd, data)
+    os.kill(os.getpid(), signal.SIGTERM)
+    return written
+
+print("ready", flush=True)
+os.write = interrupted
+logger.log_metrics({"a": 1.0})
+"""
+    with training(tmp_path, script) as process:
+        assert process.wait(60) == 7
+    assert FileStore(tmp_path / "out.jsonl").status("mine") == "failed"
+    assert stored_steps(tmp_path) == [0]
+
+
 @pytest.mark.parametrize("script", [LOOP, "print('ready', flush=True); logger.log_metrics({'a': 1}); logger.finish()"])
 def test_the_grace_time_bounds_the_wait_for_a_store_that_hangs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str

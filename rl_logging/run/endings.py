@@ -13,6 +13,7 @@ import builtins
 import functools
 import os
 import sys
+import threading
 from collections.abc import Callable
 from typing import NoReturn, Protocol
 
@@ -37,9 +38,13 @@ class Ending(Protocol):
         """Whether the caller, a signal handler, has interrupted this thread in the middle of a record."""
         ...
 
+    def leave(self, status: RunStatus) -> None:
+        """The process is about to exit; unless this thread logs on, that is the run's status."""
+        ...
+
     @property
-    def accepted(self) -> int:
-        """How many records it has accepted."""
+    def leaving(self) -> RunStatus | None:
+        """The status of `leave`; None where it was not called, or this thread has logged on."""
         ...
 
     def become_silent(self) -> None:
@@ -48,7 +53,6 @@ class Ending(Protocol):
 
 
 _open: list[Ending] = []
-_leaving: tuple[RunStatus, dict[int, int]] = ("finished", {})
 _installed = False
 
 
@@ -98,9 +102,9 @@ def _install() -> None:
 def _noting(leave: Callable[..., NoReturn]) -> Callable[..., NoReturn]:
     @functools.wraps(leave)
     def noting(code: object = None, /) -> NoReturn:
-        global _leaving
-        # Who logs on after this has caught it, and does not leave.
-        _leaving = _status_of_code(code), {id(logger): logger.accepted for logger in _open}
+        if threading.current_thread() is threading.main_thread():  # of any other it ends the thread alone
+            for logger in _open:
+                logger.leave(_status_of_code(code))
         leave(code)
 
     return noting
@@ -116,8 +120,7 @@ def _status_of(logger: Ending) -> RunStatus:
     kind = type(error) if error is not None else getattr(sys, "last_type", None)
     if kind is not None and not _interactive():  # there it is any error that was ever shown
         return status_of(kind, error)
-    status, accepted = _leaving
-    return status if accepted.get(id(logger)) == logger.accepted else "finished"
+    return logger.leaving or "finished"
 
 
 def _interactive() -> bool:

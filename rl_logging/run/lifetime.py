@@ -14,6 +14,7 @@ from rl_logging.run import endings, summary
 from rl_logging.run.handle import bounded
 from rl_logging.run.interface import Run
 from rl_logging.run.journaled import JournaledRun
+from rl_logging.run.leaving import LeavingRun, about_to_leave, itself
 from rl_logging.run.null import NullRun
 from rl_logging.run.standing import RunStanding
 from rl_logging.settings import Loaded, Settings
@@ -44,6 +45,7 @@ class RunLifetime(RunStanding):
             if self._run is not None:
                 self._tell_of_aliases()
                 self._names.finish(wait=not self.interrupted)
+            self._stay()
             run, self._run = self._run, None
             if run is None:
                 return
@@ -70,6 +72,16 @@ class RunLifetime(RunStanding):
     def __reduce__(self) -> tuple[Any, ...]:
         # What is unpickled in another process logs nothing there: the run belongs to this one.
         return _silenced, (type(self), self.settings, self._name, str(self._path))
+
+    def leave(self, status: RunStatus) -> None:
+        """The process is about to exit; unless this thread logs on, that is the run's status."""
+        if self._run is not None:
+            self._run = about_to_leave(self._run, status, self._stay)
+
+    @property
+    def leaving(self) -> RunStatus | None:
+        """The status of `leave`; None where it was not called, or this thread has logged on."""
+        return self._run.status if isinstance(self._run, LeavingRun) else None
 
     def become_silent(self) -> None:
         """In a forked child: verbs warn once and do nothing."""
@@ -101,6 +113,10 @@ class RunLifetime(RunStanding):
             if not loaded.settings.quiet:
                 summary.announce(summary.start_block(self._name, run.path, loaded.settings.delivery, entries))
         return run
+
+    def _stay(self) -> None:
+        if self._run is not None:
+            self._run = itself(self._run)
 
     def _call_last(self) -> None:
         callbacks, self._last_callbacks = self._last_callbacks, []

@@ -61,7 +61,7 @@ class RunStanding(RunHandle):
             "name": None if kept is None else kept.manifest.name,
             "run_dir": None if kept is None else str(kept.path),
             "step": self.step,
-            "accepted": self.accepted,
+            "accepted": run.accepted,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
