@@ -30,6 +30,8 @@ _FOR_GOOD: Final = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno
 
 KNOCK_TIMEOUT_S: Final = 5
 
+_REPORTING: Final = "WANDB_ERROR_REPORTING"
+
 _TUNABLE: Final[Mapping[str, Any]] = {
     "init_timeout": 20.0,
     "finish_timeout": 60.0,
@@ -69,7 +71,7 @@ def init_run(
         _knock(options)
     before = set(run_directories(options, run_id, offline=offline))
     try:
-        run = wandb.init(
+        run = _begin(
             mode=options["mode"],
             # Offline there is nothing to resume from; wandb would only warn.
             resume=None if offline else "allow",
@@ -99,6 +101,21 @@ def init_run(
         run.finish(exit_code=1)
         raise TransientError(f"W&B could not write in {options['dir']} and went to {run.dir}")
     return run
+
+
+def _begin(mode: Any, **arguments: Any) -> wandb.Run:
+    """Calls ``wandb.init``. An offline run is nobody's business, unless ``WANDB_ERROR_REPORTING`` says otherwise.
+
+    From its start on the SDK measures each row that is logged and sends that to W&B's server, for an offline run as
+    for any other unless ``WANDB_MODE`` is offline too.
+    """
+    if mode != "offline" or _REPORTING in os.environ:
+        return wandb.init(mode=mode, **arguments)
+    os.environ[_REPORTING] = "false"
+    try:
+        return wandb.init(mode=mode, **arguments)
+    finally:
+        os.environ.pop(_REPORTING, None)
 
 
 def _knock(options: Mapping[str, Any]) -> None:

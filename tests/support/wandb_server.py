@@ -74,6 +74,7 @@ class WandbServer:
         runs: Runs by id.
         artifacts: Artifacts by digest: the same content sent again is the same artifact, as with the real one.
         operations: Names of the GraphQL operations asked, in order.
+        posted: The paths of all POST requests, in order.
         refuse: An HTTP status to answer everything with, None to serve.
         faults: HTTP statuses to answer some things with: by GraphQL operation, ``file_stream``, or ``put artifact``,
             ``put manifest`` and ``put run`` for uploads. 200 for an operation is a GraphQL error.
@@ -84,6 +85,7 @@ class WandbServer:
         self.runs: dict[str, StoredRun] = {}
         self.artifacts: dict[str, StoredArtifact] = {}
         self.operations: list[str] = []
+        self.posted: list[str] = []
         self.refuse: int | None = None
         self.faults: dict[str, int] = {}
         self.holds: dict[str, threading.Event] = {}
@@ -295,16 +297,18 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_POST(self) -> None:
-        body = json.loads(self._body() or b"{}")
         state = self.server_state
+        state.posted.append(self.path)
+        raw = self._body()
         if self.path.startswith("/graphql"):
+            body = json.loads(raw)
             operation = body.get("operationName") or re.search(r"(?:query|mutation)\s+(\w+)", body["query"])[1]  # type: ignore[index]
             if not self._refused(operation):
                 data = state.answer(operation, body.get("variables") or {})
                 self._reply({"errors": [{"message": f"unknown {operation}"}]} if data is None else {"data": data})
         elif self.path.endswith("/file_stream"):
             if not self._refused("file_stream"):
-                state.stream(self.path.split("/")[-2], body)
+                state.stream(self.path.split("/")[-2], json.loads(raw or b"{}"))
                 self._reply({"exitcode": None, "limits": {}})
         else:
             self._reply({}, 404)

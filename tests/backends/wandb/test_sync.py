@@ -6,10 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from PIL import Image as Picture
 
+from rl_logging import ExperimentLogger
 from rl_logging.records import Config, Image, Model
 from rl_logging_wandb import rl_logging_look_command
+from tests.support import wandb_file
 from tests.support.wandb_server import WandbServer
 from tests.support.wandb_sink import RUN_ID, deliver, make_context, make_sink, metrics
 
@@ -43,6 +46,26 @@ def sync(command: str, tmp_path: Path) -> str:
     # Its exit code is 0 whatever happens.
     assert '"level":"ERROR' not in logs, logs
     return ran.stdout + ran.stderr
+
+
+@pytest.mark.parametrize("reporting", [None, "true"])
+def test_an_offline_run_asks_no_server_unless_the_user_has_it_report(
+    tmp_path: Path, server: WandbServer, monkeypatch: pytest.MonkeyPatch, reporting: str | None
+) -> None:
+    monkeypatch.delenv("WANDB_ERROR_REPORTING")
+    if reporting is not None:
+        monkeypatch.setenv("WANDB_ERROR_REPORTING", reporting)
+    config = {"wandb": {"mode": "offline", "dir": str(tmp_path / "logs")}}
+    with ExperimentLogger(config, delivery="offline", dir=tmp_path / "runs", quiet=True) as logger:
+        logger.log_metrics({"loss": 0.5})
+
+    command = [sys.executable, "-m", "rl_logging", "sync", str(logger.run_dir)]
+    subprocess.run(command, capture_output=True, timeout=60, check=True)
+
+    (row,) = wandb_file.read(tmp_path / "logs").rows
+    assert row["loss"] == 0.5
+    # W&B's own client tells its server how long each row took, however offline the run is.
+    assert bool(server.posted) == (reporting == "true")
 
 
 def test_the_real_sync_takes_all_of_an_offline_run(tmp_path: Path, server: WandbServer) -> None:
