@@ -1,5 +1,7 @@
 """How fast a run is delivered, beside the same scalars given to the SDK in a loop, in turns.
 
+Each has a process of its own, as in life: what an SDK keeps for a process is not shared.
+
 The ratio that is judged is of CPU seconds, of every process that had a part: on a machine that is shared it is the one
 that says something. Where nothing else runs, that of the clock, shown beside it, is the same.
 """
@@ -7,11 +9,15 @@ that says something. Where nothing else runs, that of the clock, shown beside it
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import statistics
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -38,7 +44,7 @@ def rows(arguments: Sequence[str]) -> list[Row]:
     for store, (begin, beside, scalars) in STORES.items():
         if options.only in (None, store):
             with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-                ours, raw = begin(Path(folder), stack)
+                ours, raw = (apart(subject, stack) for subject in begin(Path(folder), stack))
                 found.append(throughput(store, beside, turns(ours, raw, scalars, runs.PER_CALL, options.rounds)))
                 if store != SERVER:
                     grown = {n: turns(ours, raw, scalars // 2, n, 2) for n in PER_CALL}
@@ -93,31 +99,34 @@ def growth(store: str, beside: str, found: dict[int, Turns], scalars: int) -> Ro
     )
 
 
-def mlflow_sqlite(folder: Path, stack: ExitStack) -> tuple[Subject, Subject]:
-    def ours(scalars: int, per_call: int) -> Spent:
-        return runs.deliver(runs.offline_run(folder / "runs", stores.mlflow_sqlite(folder), scalars, per_call))
+def apart(subject: Subject, stack: ExitStack) -> Subject:
+    """Returns a subject that does the same in a process of its own, one for all its turns."""
+    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=stores.quieten)
+    stack.enter_context(pool)
+    return lambda scalars, per_call: pool.submit(subject, scalars, per_call).result()
 
-    return ours, lambda scalars, per_call: runs.raw_mlflow(f"sqlite:///{folder}/raw.db", scalars, per_call)
+
+def ours(folder: Path, config: Mapping[str, Any], others: Sequence[int], scalars: int, per_call: int) -> Spent:
+    return runs.deliver(runs.offline_run(folder / "runs", config, scalars, per_call), others)
+
+
+def mlflow_sqlite(folder: Path, stack: ExitStack) -> tuple[Subject, Subject]:
+    return (
+        partial(ours, folder, stores.mlflow_sqlite(folder), ()),
+        partial(runs.raw_mlflow, f"sqlite:///{folder}/raw.db"),
+    )
 
 
 def mlflow_server(folder: Path, stack: ExitStack) -> tuple[Subject, Subject]:
     server = stack.enter_context(running_mlflow_server(folder / "server"))
-    processes = [child for child in psutil.Process().children() if "server.db" in " ".join(child.cmdline())]
-
-    def ours(scalars: int, per_call: int) -> Spent:
-        config = {"mlflow": {"tracking_uri": server.uri}}
-        return runs.deliver(runs.offline_run(folder / "runs", config, scalars, per_call), processes)
-
-    return ours, lambda scalars, per_call: runs.raw_mlflow(server.uri, scalars, per_call, processes)
+    pids = [child.pid for child in psutil.Process().children() if "server.db" in " ".join(child.cmdline())]
+    config = {"mlflow": {"tracking_uri": server.uri}}
+    return partial(ours, folder, config, pids), partial(runs.raw_mlflow, server.uri, others=pids)
 
 
 def wandb_offline(folder: Path, stack: ExitStack) -> tuple[Subject, Subject]:
     (folder / "raw").mkdir()
-
-    def ours(scalars: int, per_call: int) -> Spent:
-        return runs.deliver(runs.offline_run(folder / "runs", stores.wandb_offline(folder), scalars, per_call))
-
-    return ours, lambda scalars, per_call: runs.raw_wandb(folder / "raw", scalars, per_call)
+    return partial(ours, folder, stores.wandb_offline(folder), ()), partial(runs.raw_wandb, folder / "raw")
 
 
 SERVER = "MLflow, a server"

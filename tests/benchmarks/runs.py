@@ -35,11 +35,12 @@ class Spent:
 class Stopwatch:
     """Measures from its start until it is read.
 
-    CPU is that of this process, of its children that have ended meanwhile, and of `others`, with their children.
+    CPU is that of this process, of its children that have ended meanwhile, and of `others`, by their ids, with their
+    children.
     """
 
-    def __init__(self, others: Sequence[psutil.Process] = ()) -> None:
-        self._others = others
+    def __init__(self, others: Sequence[int] = ()) -> None:
+        self._others = [psutil.Process(pid) for pid in others]
         self._began = self._now()
 
     def read(self) -> Spent:
@@ -89,7 +90,7 @@ class _Timed:
         self._closed()
 
 
-def deliver(bundle: Bundle, others: Sequence[psutil.Process] = ()) -> Spent:
+def deliver(bundle: Bundle, others: Sequence[int] = ()) -> Spent:
     """Delivers a run to its destination in this process; returns what that took from the sink's opening on."""
     watch: list[Stopwatch] = []
 
@@ -123,7 +124,7 @@ def deliver(bundle: Bundle, others: Sequence[psutil.Process] = ()) -> Spent:
     return spent[-1]
 
 
-def raw_mlflow(uri: str, scalars: int, per_call: int = PER_CALL, others: Sequence[psutil.Process] = ()) -> Spent:
+def raw_mlflow(uri: str, scalars: int, per_call: int = PER_CALL, others: Sequence[int] = ()) -> Spent:
     """Gives a new run `scalars` by ``MlflowClient.log_batch`` of 1000."""
     from mlflow import MlflowClient
     from mlflow.entities import Metric
