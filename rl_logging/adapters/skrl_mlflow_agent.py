@@ -55,7 +55,8 @@ def create_mlflow_logging_wrapper(
     Args:
         agent: The agent, or the Runner that has it.
         mlflow_module: The mlflow module: metrics go to its active run. Or any object with
-            ``log_metrics(metrics, step=...)``, which is called from the training thread.
+            ``log_metrics(metrics, step=...)``, which is called from the training thread. A row that has values on a
+            CUDA device is not waited for: it comes, in its order, when they have arrived.
         metric_filter: Names to log, also globs and ``!name``; None or none: everything.
         interval: How often a skrl agent's metrics are logged, as the setting ``interval``. None: after each rollout;
             every 10 steps for agents that have none, such as SAC. ``RL_LOGGING_INTERVAL`` overrides both.

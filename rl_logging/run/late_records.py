@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rl_logging.extraction.late import Late
@@ -20,29 +20,32 @@ def hold_record(
         later: These, by name: one-element CUDA tensors, which are not waited for, and `Late` ones.
         keep: Called with the values and the time of this call; not where there are none.
     """
-    tensors = {name: value for name, value in later.items() if type(value) is not Late}
 
     def accept(figures: list[float], time_s: float) -> None:
-        values.update(zip(tensors, figures, strict=True))
-        _read(values, later)
+        fill(values, later, figures)
         if values:
             keep(values, time_s)
 
-    run.hold(list(tensors.values()), accept)
+    run.hold(awaited(later), accept)
 
 
-def waited_for(values: dict[str, float], later: Mapping[str, Any]) -> dict[str, float]:
-    """Returns the values with those that are still on a device, for which it waits; arguments as in `hold_record`."""
-    values.update({name: float(value) for name, value in later.items() if type(value) is not Late})
-    _read(values, later)
-    return values
+def awaited(later: Mapping[str, Any]) -> list[Any]:
+    """Returns the tensors among what is not there yet."""
+    return [value for value in later.values() if type(value) is not Late]
 
 
-def _read(values: dict[str, float], later: Mapping[str, Any]) -> None:
-    for name, late in later.items():
-        if type(late) is Late:
-            figure = late.read()
-            if figure is None:
-                del values[name]
-            else:
-                values[name] = figure
+def fill(values: dict[str, float], later: Mapping[str, Any], figures: Sequence[float]) -> None:
+    """Puts the figures that were not there yet among the values; the arguments are those of `hold_record`.
+
+    Args:
+        values: Changed in place; a `Late` figure that there is not is taken out.
+        later: What was not there yet.
+        figures: What has arrived of `awaited`.
+    """
+    arrived = iter(figures)
+    for name, value in later.items():
+        figure = value.read() if type(value) is Late else float(next(arrived))
+        if figure is None:
+            del values[name]
+        else:
+            values[name] = figure

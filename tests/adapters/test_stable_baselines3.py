@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import csv
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,8 @@ from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import DISABLED, Figure, HParam, Image, KVWriter, Logger, Video, configure
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv
 
 from rl_logging.adapters.stable_baselines3 import MetricsCallback, make_callbacks
 from rl_logging.adapters.stable_baselines3.names import clean, name_table
@@ -317,7 +320,7 @@ def test_pictures_and_videos(interval: str) -> None:
     ppo().learn(64, callback=[Media(), *make_callbacks(logger)])
     shapes = {name: getattr(image, "shape", None) for name, image, _ in logger.images}
     assert shapes == {
-        "image/chw": (4, 5, 3),
+        "image/chw": (3, 4, 5),  # as torch has it
         "image/hw": (4, 5),
         "image/nhwc": (4, 10, 3),
         "image/wh": (4, 5),
@@ -925,6 +928,38 @@ def test_what_changes_after_it_was_recorded_is_logged_as_it_was() -> None:
     for name in ("array/mean", "tensor/max", "np"):
         assert logger.points(name) == expected
     assert {value for _, value in logger.points("big")} == {2.0**60}
+
+
+class Noting(gym.Wrapper):  # type: ignore[type-arg]
+    """Tells of its steps, in several types."""
+
+    def __init__(self) -> None:
+        super().__init__(gym.make("CartPole-v1"))
+        self.steps = 0
+
+    def step(self, action: Any) -> Any:
+        observation, reward, terminated, truncated, info = super().step(action)
+        self.steps += 1
+        own = {"height": np.float32(self.steps), "is_success": self.steps % 2 == 0, "note": "some", "many": [1.0, 2.0]}
+        return observation, reward, terminated, truncated, {**info, **own}
+
+
+@pytest.mark.parametrize("interval", ["framework", "step"])
+def test_what_a_monitor_notes_of_an_episode_is_logged_with_it(interval: str, tmp_path: Path) -> None:
+    logger = AdapterLogger(interval)
+    noted = ("height", "is_success", "note", "many")
+    env = Monitor(Noting(), str(tmp_path / "m"), info_keywords=noted)
+    model = PPO("MlpPolicy", DummyVecEnv([lambda: env]), **small(), n_steps=64, batch_size=64, n_epochs=1)
+    model.learn(256, callback=make_callbacks(logger))
+    env.close()
+    with (tmp_path / "m.monitor.csv").open() as file:
+        file.readline()
+        rows = list(csv.DictReader(file))
+    assert [value for _, value in logger.points("height")] == [float(row["height"]) for row in rows]
+    assert [value for _, value in logger.points("is_success")] == [float(row["is_success"] == "True") for row in rows]
+    assert [step for step, _ in logger.points("height")] == [step for step, _ in logger.points("episode_reward")]
+    assert not {"note", "many", "many/mean", "t"} & logger.names
+    assert logger.warnings == {}
 
 
 def test_episodes_that_end_between_two_steps_are_averaged_one_by_one() -> None:

@@ -13,15 +13,21 @@ import numpy as np
 import pytest
 import torch
 from stable_baselines3 import DQN, PPO, SAC
-from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList, EveryNTimesteps
+from stable_baselines3.common.callbacks import EvalCallback as StableBaselines3EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 
 from rl_logging import ExperimentLogger
-from rl_logging.adapters.stable_baselines3 import CheckpointCallback, load_checkpoint
+from rl_logging.adapters.stable_baselines3 import (
+    CheckpointCallback,
+    ExperimentCallback,
+    MetricsCallback,
+    load_checkpoint,
+)
 from rl_logging.testing import FileStore
 from tests.support import wandb_file
-from tests.support.sb3_callbacks import cartpoles, dqn, open_run, ppo, saved_models, small
+from tests.support.sb3_callbacks import cartpoles, dqn, open_run, points, ppo, saved_models, small
 
 
 def file_run(folder: Path, **keywords: Any) -> ExperimentLogger:
@@ -179,8 +185,7 @@ def test_a_training_that_is_broken_off_has_a_last_checkpoint(error: BaseExceptio
         ppo().learn(128, callback=[callback, boom] if first else [boom, callback])
     found = saved_models(logger, "checkpoint")
     assert [record.metadata["checkpoint"] for record in found] == ["periodic", "interrupted"]
-    assert found[0].step == 32
-    assert found[1].step in (48, 50)  # whether it heard of the last step, depends on the order
+    assert [record.step for record in found] == [32, 50], "whether it heard of the last step depends on the order"
     assert load_checkpoint(logger.run_dir / found[1].path).num_timesteps == 50
 
 
@@ -208,6 +213,65 @@ def test_a_training_that_ended_has_one_end(tmp_path: Path) -> None:
     callback.on_training_end()  # as RL Zoo does
     logger.finish()
     assert [record.metadata["checkpoint"] for record in saved_models(logger, "checkpoint")] == ["final"]
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_below_another_callback_a_checkpoint_has_the_step_it_is_saved_at(deep: bool, tmp_path: Path) -> None:
+    with open_run(tmp_path) as logger:
+        callback: BaseCallback = CheckpointCallback(logger, every_steps=32)
+        above = EveryNTimesteps(40, CallbackList([EveryNTimesteps(10, callback)]) if deep else callback)
+        model = ppo()
+        model.learn(64, callback=above)
+        assert [record.step for record in saved_models(logger, "checkpoint")] == [40, 64]
+        model.learn(64, callback=[above], reset_num_timesteps=False)
+        assert "on_training_end" not in vars(above)
+        with pytest.raises(KeyboardInterrupt):
+            model.learn(64, callback=[above, Boom(150, KeyboardInterrupt())], reset_num_timesteps=False)
+    found = saved_models(logger, "checkpoint")
+    assert [record.step for record in found] == [40, 64, 120, 128, 150]
+    assert [record.metadata["timesteps"] for record in found] == [record.step for record in found]
+    assert [record.metadata["checkpoint"] for record in found[-2:]] == ["final", "interrupted"]
+    for record in found:
+        assert load_checkpoint(logger.run_dir / record.path).num_timesteps == record.step
+    assert "on_training_end" not in vars(above)
+
+
+def test_a_training_begun_anew_gives_the_last_checkpoint_its_step_in_the_run(tmp_path: Path) -> None:
+    with open_run(tmp_path) as logger:
+        model = ppo()
+        metrics = MetricsCallback(logger)
+        with pytest.raises(RuntimeError):
+            model.learn(64, callback=[metrics, CheckpointCallback(logger), Boom(40, RuntimeError())])
+        model.learn(64, callback=metrics)
+    (record,) = saved_models(logger, "checkpoint")
+    assert (record.step, record.metadata["timesteps"]) == (40 + 64, 64)
+
+
+class Note(ExperimentCallback):
+    def _on_step(self) -> bool:
+        self.experiment.log_metrics({"best/note": 1.0})
+        return True
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_what_stable_baselines3_calls_at_a_new_best_alone_has_the_step(listed: bool, tmp_path: Path) -> None:
+    with open_run(tmp_path) as logger:
+        at_best: list[BaseCallback] = [Note(logger), CheckpointCallback(logger, every_steps=1), MetricsCallback(logger)]
+        evaluation = StableBaselines3EvalCallback(
+            cartpoles(), CallbackList(at_best), eval_freq=16, n_eval_episodes=1, verbose=0
+        )
+        model = ppo()
+        for _ in range(2):
+            model.learn(64, callback=[evaluation] if listed else evaluation, reset_num_timesteps=False)
+        steps = [step for step, _ in points(logger, "eval/episode_reward_mean")]
+        assert steps == [32, 64, 96, 128]
+        best = [step for step, _ in points(logger, "best/note")]
+        assert best[0] == 32
+        assert set(best) <= set(steps)
+        saved = [(record.step, record.metadata["checkpoint"]) for record in saved_models(logger, "checkpoint")]
+        assert saved[0] == (32, "periodic")
+        assert saved[-1][1] == "final"
+        assert [step for step, why in saved if why == "periodic"] == best
 
 
 def test_a_save_that_fails_is_told_and_training_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -341,7 +405,7 @@ def test_a_program_with_mlflow_keeps_one_here_and_all_there(tmp_path: Path, mlfl
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stderr

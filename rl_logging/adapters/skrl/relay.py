@@ -14,10 +14,11 @@ from typing import Any, Final
 from rl_logging.extraction import Pipeline
 
 _LAST_WORDS_S: Final = 10.0
+_BACKLOG: Final = 64
 
 
 class Relay:
-    """Listens to one copy of an agent, until that one has ended.
+    """Listens to copies of one agent, one after the other: a trainer makes a new one in each training and evaluation.
 
     Args:
         logger: The `rl_logging.ExperimentLogger`.
@@ -32,30 +33,57 @@ class Relay:
         self._logger = logger
         self._pipeline = pipeline
         self._heard = heard
-        self._connected = False
+        self._closed = False
+        self._reached = threading.Event()
         # Only processes of one family have the key: what is unpickled elsewhere is not let in.
         self._key = multiprocessing.current_process().authkey
-        self._listener = Listener(authkey=self._key)
+        self._listener = Listener(authkey=self._key, backlog=_BACKLOG)
         self.address: Any = self._listener.address
         self._thread = threading.Thread(target=self._listen, name="rl_logging-relay", daemon=True)
         self._thread.start()
 
+    def hear_out(self) -> None:
+        """Waits, within bounds, until every copy that has called was heard out."""
+        self._reached.clear()
+        self._knock()
+        self._reached.wait(_LAST_WORDS_S)
+
     def close(self) -> None:
-        """Waits, within bounds, for what the copy still has to say; one that never spoke is not waited for."""
-        if not self._connected:
-            try:
-                Client(self.address, authkey=self._key).close()
-            except OSError:
-                pass  # it has ended by itself
+        """Ends the listening; a copy that has called is heard out first, within bounds."""
+        self._closed = True
+        self._knock()
         self._thread.join(_LAST_WORDS_S)
 
-    def _listen(self) -> None:
+    def _knock(self) -> None:
+        """Calls, behind those who have called before, and leaves."""
         try:
-            with self._listener, self._listener.accept() as connection:
-                self._connected = True
-                self._hear_out(connection)
-        except (OSError, multiprocessing.AuthenticationError) as error:
-            self._logger.warn_once("skrl/relay", f"an agent in another process is not logged: {error!r}")
+            Client(self.address).close()
+        except OSError:
+            self._reached.set()  # nobody listens any more
+
+    def _listen(self) -> None:
+        with self._listener:
+            while not self._closed:
+                try:
+                    connection = self._listener.accept()
+                except (EOFError, ConnectionError):
+                    self._reached.set()  # a knock
+                    continue
+                except multiprocessing.AuthenticationError as error:
+                    self._tell(error)
+                    continue
+                except OSError as error:
+                    self._tell(error)
+                    break
+                with connection:
+                    try:
+                        self._hear_out(connection)
+                    except OSError as error:
+                        self._tell(error)  # of this one: the next may do better
+        self._reached.set()
+
+    def _tell(self, error: Exception) -> None:
+        self._logger.warn_once("skrl/relay", f"an agent in another process is not logged: {error!r}")
 
     def _hear_out(self, connection: Connection) -> None:
         while True:

@@ -115,22 +115,24 @@ class Tap:
         timeline = self._observer.timeline
         if not self.attached or timeline.phase is not None:
             return None
-        if self._passage is not None:
-            return self._passage
         emitter = self._observer.emitter
         try:
-            self._relay = Relay(self.logger, emitter.pipeline, timeline.heard)
+            if self._relay is None:
+                self._relay = Relay(self.logger, emitter.pipeline, timeline.heard)
         except OSError as error:
             self.logger.warn_once("skrl/relay", f"an agent in another process is not logged: {error!r}")
             return None
+        self._relay.hear_out()  # the copy before may have taken the run on
         settings = self.logger.settings
-        self._passage = Passage(
-            self._relay.address,
-            functools.partial(Tap, initial_step=timeline.now, **self._options),
-            interval=emitter.interval,
-            settings={"clock": settings.clock, "on_step_reset": settings.on_step_reset},
-            env=self._observer.stand_in_for_env(),
-        )
+        if self._passage is None or self._passage.begins_at != timeline.now:
+            self._passage = Passage(
+                self._relay.address,
+                functools.partial(Tap, **self._options),
+                begins_at=timeline.now,
+                interval=emitter.interval,
+                settings={"clock": settings.clock, "on_step_reset": settings.on_step_reset},
+                env=self._observer.stand_in_for_env(),
+            )
         return self._passage
 
     def _safely(self, action: Callable[..., Any], *args: Any) -> bool:

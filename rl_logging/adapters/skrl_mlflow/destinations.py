@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any, Protocol
@@ -15,11 +16,19 @@ from rl_logging.run.summary import sync_command
 _UNKNOWN = object()
 
 
+Take = Callable[[dict[str, float], int], object]
+"""Takes a row of metrics and its step, from any thread."""
+
+
 class Destination(Protocol):
     """Takes rows of metrics."""
 
-    def log(self, metrics: dict[str, float], step: int) -> None:
-        """Takes one row."""
+    def taker(self) -> Take:
+        """Returns what takes a row of this moment, which may have to arrive from a device first."""
+        ...
+
+    def release(self) -> None:
+        """Called by the training thread: what had to wait for that is done now."""
         ...
 
     def flush(self, timeout: float) -> bool:
@@ -31,12 +40,19 @@ class Destination(Protocol):
         ...
 
 
-def destination(mlflow_module: Any, warn: Callable[[str, str], None]) -> Destination:
+def destination(
+    mlflow_module: Any,
+    warn: Callable[[str, str], None],
+    failed: Callable[[object, Exception], None],
+    behind: Callable[[Callable[[], None]], None],
+) -> Destination:
     """Returns where ``mlflow_module`` means.
 
     Args:
         mlflow_module: The mlflow module, or any object with ``log_metrics(metrics, step=...)``.
         warn: Called with a key and a message for the user.
+        failed: Called with a row's step and what its logging has raised.
+        behind: Calls what it is given once every row of before was taken.
 
     Raises:
         TypeError: It is neither.
@@ -47,9 +63,9 @@ def destination(mlflow_module: Any, warn: Callable[[str, str], None]) -> Destina
             plugins.load("mlflow", None)  # it is needed with the first row only, and training has begun by then
         except plugins.PluginError as error:
             raise ImportError(str(error)) from error
-        return ActiveRun(mlflow_module, warn)
+        return ActiveRun(mlflow_module, warn, behind)
     if callable(getattr(mlflow_module, "log_metrics", None)):
-        return Called(mlflow_module)
+        return Called(mlflow_module, failed)
     raise TypeError(
         f"mlflow_module: got {mlflow_module!r}, must be the mlflow module, or an object with "
         "log_metrics(metrics, step=...)"
@@ -57,18 +73,30 @@ def destination(mlflow_module: Any, warn: Callable[[str, str], None]) -> Destina
 
 
 class Called:
-    """Calls ``log_metrics`` in the training thread.
+    """Calls ``log_metrics`` in the training thread; with what has arrived from a device, when that comes by again.
 
     Args:
         target: What has it.
+        failed: Called with a row's step and what its logging has raised.
     """
 
-    def __init__(self, target: Any) -> None:
+    def __init__(self, target: Any, failed: Callable[[object, Exception], None]) -> None:
         self._target = target
+        self._failed = failed
+        self._rows: deque[tuple[dict[str, float], int]] = deque()
 
-    def log(self, metrics: dict[str, float], step: int) -> None:
-        """See `Destination.log`."""
-        self._target.log_metrics(metrics, step=step)
+    def taker(self) -> Take:
+        """See `Destination.taker`."""
+        return lambda metrics, step: self._rows.append((metrics, step))
+
+    def release(self) -> None:
+        """See `Destination.release`."""
+        while self._rows:
+            metrics, step = self._rows.popleft()
+            try:
+                self._target.log_metrics(metrics, step=step)
+            except Exception as error:
+                self._failed(step, error)
 
     def flush(self, timeout: float) -> bool:
         """It has what it was called with."""
@@ -87,19 +115,23 @@ class ActiveRun:
     Args:
         mlflow: The mlflow module.
         warn: Called with a key and a message for the user.
+        behind: Calls what it is given once every row of before was taken.
     """
 
-    def __init__(self, mlflow: Any, warn: Callable[[str, str], None]) -> None:
+    def __init__(
+        self, mlflow: Any, warn: Callable[[str, str], None], behind: Callable[[Callable[[], None]], None]
+    ) -> None:
         self._mlflow = mlflow
         self._warn = warn
+        self._behind = behind
         self._logger: ExperimentLogger | None = None
         self._run_id: object = _UNKNOWN
         self._uri = str(mlflow.get_tracking_uri())
         self._last = mlflow.active_run()
         self._config: list[Mapping[str, Any]] = []
 
-    def log(self, metrics: dict[str, float], step: int) -> None:
-        """See `Destination.log`."""
+    def taker(self) -> Take:
+        """See `Destination.taker`."""
         active = self._mlflow.active_run()
         if active is not None and active is not self._last:
             self._last = active
@@ -108,7 +140,10 @@ class ActiveRun:
         if self._logger is None or run_id != self._run_id:
             self._turn_to(run_id)
         assert self._logger is not None
-        self._logger.emit(metrics, step)
+        return self._logger.emit
+
+    def release(self) -> None:
+        """Nothing of it has to wait for the training thread."""
 
     def describe(self, values: Mapping[str, Any]) -> None:
         """Adds to the configuration of every run that rows go to."""
@@ -155,4 +190,4 @@ class ActiveRun:
             self._logger.add_config_defaults(values)
         if before is not None:
             # No daemon: what it has is delivered even if this process ends now.
-            threading.Thread(target=self._end, args=(before,), name="rl_logging-before").start()
+            self._behind(threading.Thread(target=self._end, args=(before,), name="rl_logging-before").start)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rl_logging.adapters.stable_baselines3.loading import is_saved_as
+from rl_logging.adapters.stable_baselines3.outermost import CallbackTap, outermost
 from rl_logging.adapters.stable_baselines3.periodic_callback import PeriodicCallback, checked
 from rl_logging.run.models import StableBaselines3Model
 from rl_logging.run.retention import LocalCopies, earlier_versions
@@ -15,8 +16,9 @@ from rl_logging.settings.callbacks import CheckpointSettings
 class CheckpointCallback(PeriodicCallback):
     """Saves the model every so many environment steps, and at the end of the training, as ``latest``.
 
-    A training that an exception or Ctrl-C ends has its last checkpoint when the logger is finished. A save that fails
-    is a warning; the training goes on.
+    A training that an exception or Ctrl-C ends has its last checkpoint when the logger is finished. Below another
+    callback, such as an ``EveryNTimesteps``, it looks when that one calls it, and hears of the training's end by
+    itself. A save that fails is a warning; the training goes on.
 
     Args:
         experiment: The `rl_logging.ExperimentLogger`.
@@ -55,20 +57,19 @@ class CheckpointCallback(PeriodicCallback):
         earlier = () if self.settings.keep_last is None else earlier_versions(experiment, name)
         self._copies = LocalCopies(experiment.discard_model, self.settings.keep_last, earlier)
         self._training = False
-        self._at = 0
+        self._above: CallbackTap | None = None
         self._last: tuple[SavedModel, bool] | None = None
         experiment.on_finish(self._finish)
         experiment.on_finish(self._copies.prune, last=True)
 
     def _on_training_start(self) -> None:
-        self._training = True
-        self._at = self.run_step()
-        super()._on_training_start()
+        self._begin()
 
     def _on_step(self) -> bool:
-        self._at = self.run_step()
+        if not self._training:
+            self._begin()  # below one that tells of no start, as EvalCallback its callback_on_new_best
         if self.is_due():
-            self._attempt("periodic", upload=self.settings.upload == "all")
+            self._attempt("periodic", self.run_step(), upload=self.settings.upload == "all")
         return True
 
     def _on_training_end(self) -> None:
@@ -77,29 +78,45 @@ class CheckpointCallback(PeriodicCallback):
     def _finish(self) -> None:
         self._end("interrupted")
 
+    def _begin(self) -> None:
+        self._training = True
+        self._leave_above()  # of a training that an exception left nobody was told
+        above = outermost(self)
+        if above is not None:
+            # One that passes on neither all steps nor the end.
+            self._above = CallbackTap(above, {"on_training_end": self.on_training_end})
+
     def _end(self, why: str) -> None:
+        self._leave_above()
         if self._training:  # RL Zoo, for one, ends a training twice
             self._training = False
+            # The run's, as the model may have begun anew since this one was told of a step.
+            step = self._clock.at(int(self.model.num_timesteps))
             upload = self.settings.upload in ("all", "last")
-            if not self.attempt("looking at the last checkpoint", lambda: self._has_saved(upload)):
-                self._attempt(why, upload=upload)
+            if not self.attempt("looking at the last checkpoint", lambda: self._has_saved(step, upload)):
+                self._attempt(why, step, upload=upload)
 
-    def _has_saved(self, upload: bool) -> bool:
-        """Returns whether the last checkpoint, with the step and the weights of now, is where this one should be."""
+    def _leave_above(self) -> None:
+        above, self._above = self._above, None
+        if above is not None:
+            above.leave()
+
+    def _has_saved(self, step: int, upload: bool) -> bool:
+        """Returns whether the last checkpoint, of this step and with these weights, is where this one should be."""
         if self._last is None or self.settings.replay_buffer:  # which a step goes on filling
             return False
         saved, uploaded = self._last
-        return saved.step == self._at and uploaded == upload and is_saved_as(self.model, saved.path)
+        return saved.step == step and uploaded == upload and is_saved_as(self.model, saved.path)
 
-    def _attempt(self, why: str, *, upload: bool) -> None:
-        self.attempt("saving a checkpoint", lambda: self._save(why, upload=upload))
+    def _attempt(self, why: str, step: int, *, upload: bool) -> None:
+        self.attempt("saving a checkpoint", lambda: self._save(why, step, upload=upload))
 
-    def _save(self, why: str, *, upload: bool) -> None:
+    def _save(self, why: str, step: int, *, upload: bool) -> None:
         saved = self.experiment.save_model(
             StableBaselines3Model(self.model, self.settings.vec_normalize, self.settings.replay_buffer),
             name=self.name,
-            metadata={"timesteps": self.num_timesteps, "checkpoint": why},
-            step=self._at,
+            metadata={"timesteps": int(self.model.num_timesteps), "checkpoint": why},
+            step=step,
             aliases=("latest",),
             upload=upload,
         )

@@ -119,7 +119,6 @@ class EvalCallback(PeriodicCallback):
             child.init_callback(self.model)
 
     def _on_training_start(self) -> None:
-        super()._on_training_start()
         for child in self._existing_children():
             child.on_training_start(self.locals, self.globals)
 

@@ -58,15 +58,13 @@ class ExperimentCallback(BaseCallback):  # type: ignore[misc]
                 "super().__init__(logger)"
             )
         super().init_callback(model)
+        if self.experiment is not None:
+            # Not at the training's start alone, of which a callback_on_new_best of stable-baselines3's is not told.
+            self._take_clock()
 
     def on_training_start(self, locals_: dict[str, Any], globals_: dict[str, Any]) -> None:
         """Called by the algorithm at the start of a training, when all callbacks have been initialised."""
-        self.need_experiment()
-        self._clock = Session.of(self.experiment).clock_of(self.model)
-        timesteps = int(self.model.num_timesteps)
-        self._offset = self._clock.at(timesteps) - timesteps
-        # The same clock that MetricsCallback sets, for whoever uses this one without it.
-        self.experiment.set_clock(self.run_step)
+        self._take_clock()
         super().on_training_start(locals_, globals_)
 
     def on_training_end(self) -> None:
@@ -78,6 +76,15 @@ class ExperimentCallback(BaseCallback):  # type: ignore[misc]
     def run_step(self) -> int:
         """Returns the run's step at this moment of a training: its environment steps, on the run's clock."""
         return int(self.model.num_timesteps) + self._offset
+
+    def _take_clock(self) -> None:
+        """Takes the clock of the training that begins; may be called again."""
+        self.need_experiment()
+        self._clock = Session.of(self.experiment).clock_of(self.model)
+        timesteps = int(self.model.num_timesteps)
+        self._offset = self._clock.at(timesteps) - timesteps
+        # The same clock that MetricsCallback sets, for whoever uses this one without it.
+        self.experiment.set_clock(self.run_step)
 
     def need_experiment(self) -> None:
         """Raises a TypeError that says what to write, where `experiment` is none."""

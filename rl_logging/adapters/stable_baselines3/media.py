@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from stable_baselines3.common.logger import Figure, HParam, Image, Video
 
 KINDS = (Figure, HParam, Image, Video)
@@ -32,20 +33,28 @@ def log_media(logger: Any, key: str, value: Any, step: int) -> None:
 
 
 def _picture(image: Any, axes: str) -> Any:
-    """Returns an image as (H, W) or (H, W, C); `axes` says what its axes are, several images lie side by side."""
+    """Returns an image as (H, W), or with channels; `axes` says what its axes are, several images lie side by side."""
     if len(axes) != image.ndim or not {"H", "W"} <= set(axes) <= set("NCHW"):
         return image
-    if "N" in axes:
-        images = np.moveaxis(image, axes.index("N"), 0)
-        rest = axes.replace("N", "")
-        return np.concatenate([_picture(single, rest) for single in images], axis=1)
-    return image.transpose([axes.index(axis) for axis in "HWC" if axis in axes])
+    library = _library(image)
+    wanted = [axis for axis in ("NCHW" if library is torch else "NHWC") if axis in axes]
+    image = library.moveaxis(image, [axes.index(axis) for axis in wanted], list(range(len(wanted))))
+    return _joined(image, wanted.index("W") - 1) if "N" in axes else image
 
 
 def _side_by_side(frames: Any) -> Any:
     """Returns videos of shape (N, T, C, H, W) as one of shape (T, C, H, W)."""
-    return np.concatenate(list(frames), axis=-1) if frames.ndim == 5 else frames
+    return _joined(frames, -1) if frames.ndim == 5 else frames
+
+
+def _joined(pictures: Any, axis: int) -> Any:
+    return _library(pictures).concatenate(list(pictures), axis)
+
+
+def _library(value: Any) -> Any:
+    """Returns whose functions take `value`; torch's leave it on its device, and nobody waits for it."""
+    return torch if isinstance(value, torch.Tensor) else np
 
 
 def _array(value: Any) -> Any:
-    return value.detach().cpu().numpy() if hasattr(value, "detach") else np.asarray(value)
+    return value.detach() if isinstance(value, torch.Tensor) else np.asarray(value)

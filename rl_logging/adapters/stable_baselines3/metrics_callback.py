@@ -35,6 +35,7 @@ class MetricsCallback(BaseCallback):  # type: ignore[misc]
         super().__init__(verbose)
         self._experiment = logger
         self._training: Training | None = None
+        self._started = False
         self._above: BaseCallback | None = None
         self._told: tuple[str, int, object] = _NOTHING
 
@@ -44,6 +45,7 @@ class MetricsCallback(BaseCallback):  # type: ignore[misc]
             self._safely("begin", self._begin)
 
     def _on_training_start(self) -> None:
+        self._started = True
         if self._training is not None:
             self._safely("start", self._training.start)
             self._safely("listen above", self._listen_above)
@@ -53,6 +55,8 @@ class MetricsCallback(BaseCallback):  # type: ignore[misc]
             self._rollout_starts()
 
     def _on_step(self) -> bool:
+        if not self._started:
+            self._on_training_start()  # below one that tells of no start, as EvalCallback its callback_on_new_best
         if self._above is None:
             self._step(self.locals)
         return True
@@ -67,6 +71,7 @@ class MetricsCallback(BaseCallback):  # type: ignore[misc]
     def _begin(self) -> None:
         self._end()  # of a training that an exception left nobody was told
         self._above = None
+        self._started = False
         self._training = Training(self._experiment, self.model)
 
     def _end(self) -> None:

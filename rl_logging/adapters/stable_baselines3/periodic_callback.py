@@ -27,8 +27,10 @@ class PeriodicCallback(ExperimentCallback):
         self.settings = settings
         self._every = EverySteps(settings.every_steps)
 
-    def _on_training_start(self) -> None:
-        self._every.start(self.num_timesteps)
+    def init_callback(self, model: Any) -> None:
+        """Called by the algorithm at the start of a training."""
+        super().init_callback(model)
+        self._every.start(int(model.num_timesteps))
 
     def is_due(self) -> bool:
         """Returns whether it is due in this step; asked once in each."""

@@ -6,10 +6,16 @@ import math
 from collections import deque
 from collections.abc import Collection, Mapping
 from time import perf_counter
-from typing import Any
+from typing import Any, Final
+
+import numpy as np
 
 from rl_logging.adapters.gradients import GradientNorms
-from rl_logging.adapters.stable_baselines3.names import EPISODES_WINDOW
+from rl_logging.adapters.stable_baselines3.names import EPISODE_LENGTH_KEY, EPISODE_REWARD_KEY, EPISODES_WINDOW
+from rl_logging.adapters.stable_baselines3.plain import plain
+
+_OF_EACH: Final = frozenset({"r", "l", "t"})
+"""What ``Monitor`` notes of each episode: return, length, and seconds since it was made."""
 
 
 class Episodes:
@@ -32,13 +38,19 @@ class Episodes:
             self._lengths.append(float(episode["l"]))
         self.fresh = False
 
-    def add(self, episode: Mapping[str, Any]) -> tuple[float, float]:
-        """Adds a finished episode, which says so in an environment's infos; returns its return and length."""
+    def add(self, episode: Mapping[str, Any]) -> dict[str, Any]:
+        """Adds a finished episode, which says so in an environment's infos; returns what is logged of it, by key.
+
+        That is its return, its length, and what else ``Monitor`` was told to note of it: its ``info_keywords``.
+        """
         episode_return, length = float(episode["r"]), float(episode["l"])
         self._returns.append(episode_return)
         self._lengths.append(length)
         self.fresh = True
-        return episode_return, length
+        told: dict[str, Any] = {EPISODE_REWARD_KEY: episode_return, EPISODE_LENGTH_KEY: length}
+        if len(episode) > len(_OF_EACH):
+            told.update((key, plain(value)) for key, value in episode.items() if _is_noted(key, value))
+        return told
 
     def evaluation_starts(self) -> None:
         """Told that the algorithm begins to evaluate candidates, and has forgotten those before."""
@@ -58,6 +70,10 @@ class Episodes:
         if not self._returns:
             return {}
         return {**_spread("episode_reward", self._returns), **_spread("episode_length", self._lengths)}
+
+
+def _is_noted(key: str, value: Any) -> bool:
+    return key not in _OF_EACH and isinstance(value, (float, int, np.floating, np.integer, np.bool_))
 
 
 def _spread(name: str, values: Collection[float]) -> dict[str, float]:

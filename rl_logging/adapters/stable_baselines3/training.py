@@ -9,8 +9,6 @@ from rl_logging.adapters.stable_baselines3.describe import configuration
 from rl_logging.adapters.stable_baselines3.held import held_values
 from rl_logging.adapters.stable_baselines3.media import KINDS, log_media
 from rl_logging.adapters.stable_baselines3.names import (
-    EPISODE_LENGTH_KEY,
-    EPISODE_REWARD_KEY,
     FPS_KEY,
     ITERATIONS_KEY,
     TIMESTEPS_KEY,
@@ -254,9 +252,8 @@ class Training:
 
     def _take(self, episode: Mapping[str, Any]) -> None:
         """Takes an episode that ended with this step, into the window that the next emission empties."""
-        episode_return, length = self._episodes.add(episode)
-        self._pipeline.record(EPISODE_REWARD_KEY, episode_return)
-        self._pipeline.record(EPISODE_LENGTH_KEY, length)
+        for key, value in self._episodes.add(episode).items():
+            self._pipeline.record(key, value, "mean")
 
     def _candidates_evaluated(self) -> None:
         """Takes the episodes of candidates that were evaluated since the last call, of which no infos tell."""
