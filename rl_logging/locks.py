@@ -55,6 +55,17 @@ class Lock:
         return self._lease is None and self._inner.is_locked
 
     @property
+    def is_there(self) -> bool:
+        """Whether the file that is locked here still has its name, so that nobody can hold another one of that name."""
+        fd = self._inner._context.lock_file_fd
+        if self._lease is not None or fd is None:
+            return True
+        try:
+            return os.path.samestat(os.fstat(fd), os.stat(self._path))
+        except FileNotFoundError:
+            return False
+
+    @property
     def lost(self) -> bool:
         """Whether another process has taken over the lease held here, as last seen by its heartbeat.
 

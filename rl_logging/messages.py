@@ -22,9 +22,10 @@ class Serve(msgspec.Struct, frozen=True, tag="serve"):
 
 
 class Wake(msgspec.Struct, frozen=True, tag="wake"):
-    """Look at once; None: all runs."""
+    """Somebody waits, for so many seconds at most: look at once; None: at all runs."""
 
     run_dir: str | None = None
+    wait_s: float = 0.0
 
 
 class Hurry(msgspec.Struct, frozen=True, tag="hurry"):

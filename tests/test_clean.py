@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
+import signal
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 from rl_logging import ExperimentLogger
+from rl_logging.bundle import find
+from rl_logging.bundle.deleting import delete, put_aside
+from rl_logging.bundle.unmade import find_unmade
 from rl_logging.cli import main
+from tests.support.bundles import make_bundle
+from tests.support.processes import run_script
 
 
 @pytest.fixture(autouse=True)
@@ -88,3 +95,61 @@ def test_a_run_that_cannot_be_locked_stays(tmp_path: Path) -> None:
     done = cli("clean", "--yes", tmp_path)
     assert done.exit_code == 0, done.output
     assert "stays: it cannot be written" in done.stdout
+
+
+CUT_SHORT = """
+import os, shutil, signal
+from rl_logging.cli import main
+
+rmtree = shutil.rmtree
+
+def half(path):
+    rmtree(path / "journal")  # as far as it got
+    os.kill(os.getpid(), signal.SIGKILL)
+
+shutil.rmtree = half
+main()
+"""
+
+
+@pytest.mark.usefixtures("mlflow_uri")
+def test_what_a_kill_in_the_middle_leaves_is_no_run_and_goes_with_the_next(tmp_path: Path) -> None:
+    run_dir = make_run(tmp_path, "mine", "thread")
+    killed = run_script(CUT_SHORT, tmp_path, ["clean", "--yes", "runs"])
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    (left,) = (path for path in run_dir.parent.iterdir() if path.is_dir())
+    assert (left / "run.json").is_file()
+    assert list(find(run_dir.parent)) == list(find(left)) == list(find_unmade(run_dir.parent)) == []
+    assert "holds none" in cli("status", run_dir.parent).stderr
+
+    again = make_run(tmp_path, "mine", "thread")
+    planned = cli("clean", "--dry-run", "--older-than", 1, run_dir.parent).stdout
+    assert f"{left.name} " in planned
+    assert "goes: its deletion was cut short" in planned
+    assert f"{again.name} " in cli("status", run_dir.parent).stdout
+    done = cli("clean", "--yes", "--older-than", 1, run_dir.parent)
+    assert done.exit_code == 0, done.output
+    assert [path for path in run_dir.parent.iterdir() if path.is_dir()] == [again]
+
+
+def test_a_folder_of_nothing_but_what_was_cut_short_is_cleaned(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path)
+    for path in (tmp_path, put_aside(bundle.path)):
+        make_bundle(tmp_path)
+        doomed = put_aside(bundle.path)  # an earlier one of that name is no hindrance
+        assert cli("clean", "--yes", path).exit_code == 0
+        assert not doomed.exists()
+
+
+def test_two_that_delete_one_run_do_not_trip_over_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    doomed = put_aside(make_bundle(tmp_path).path)
+    rmtree = shutil.rmtree
+
+    def faster(path: Path) -> None:
+        monkeypatch.undo()
+        rmtree(path)
+        rmtree(path)
+
+    monkeypatch.setattr(shutil, "rmtree", faster)
+    delete(doomed)
+    assert not doomed.exists()

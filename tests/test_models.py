@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -17,6 +18,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 
+from rl_logging import ExperimentLogger
+from rl_logging.bundle import Bundle, deleting, resuming
 from rl_logging.run import models
 from rl_logging.run.models import ModelError
 
@@ -264,5 +267,18 @@ except models.ModelError as error:
     assert "torch, which is not imported" in str(error)
 print({"torch", "stable_baselines3", "skrl", "gymnasium"} & set(sys.modules))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=180, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_one_whose_deletion_was_cut_short_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cut_short(doomed: Path) -> None:
+        (doomed / "model.pt").unlink()
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(deleting.shutil, "rmtree", cut_short)
+    with ExperimentLogger(sinks=[], dir=tmp_path, delivery="offline", quiet=True) as logger:
+        kept = [logger.save_model(torch.nn.Linear(1, 1), step=step) for step in (1, 2)]
+        assert kept[1] is not None
+        assert not logger.discard_model(kept[1])
+        assert [model.step for model in resuming.saved_models(Bundle(logger.run_dir))] == [1]

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from pathlib import Path
 from typing import Any
 
+import filelock
 import pytest
 
 from rl_logging import ExperimentLogger
-from rl_logging.bundle import Bundle, Claim
+from rl_logging.bundle import Bundle, Claim, Manifest, find, ids
 from rl_logging.bundle.unmade import is_unmade
+from rl_logging.locks import Lock
 from rl_logging.settings.sections import SettingsError
+from tests.support.bundles import make_bundle
 from tests.support.processes import run_script, start_script
 from tests.test_cli import cli
 
@@ -31,12 +35,13 @@ ExperimentLogger(sinks=[], dir="runs", name=sys.argv[2], id="job", resume="auto"
 RACER = """
 import sys
 from rl_logging import ExperimentLogger
+from rl_logging.locks import Lock
 from rl_logging.settings.sections import SettingsError
 
 print("ready", flush=True)
 sys.stdin.readline()
 try:
-    logger = ExperimentLogger(sinks=[], dir="runs", name="mine", id="job", delivery="offline", quiet=True)
+    logger = ExperimentLogger(sinks=[], dir="runs", name=sys.argv[1], id="job", delivery="offline", quiet=True)
 except SettingsError as error:
     print("refused", error, flush=True)
 else:
@@ -80,11 +85,14 @@ def test_its_id_is_free(tmp_path: Path, moment: str, left: bool, name: str, resu
         assert again.run_dir == logger.run_dir
 
 
-@pytest.mark.parametrize("killed", [True, False])
-def test_of_several_that_race_for_an_id_one_gets_it(tmp_path: Path, killed: bool) -> None:
+@pytest.mark.parametrize(
+    ("killed", "names"),
+    [(True, ("mine", "mine", "mine")), (False, ("mine", "mine", "mine")), (True, ("mine", "another", "third"))],
+)
+def test_of_several_that_race_for_an_id_one_gets_it(tmp_path: Path, killed: bool, names: tuple[str, ...]) -> None:
     if killed:
         leave_unmade(tmp_path)
-    racers = [start_script(RACER, tmp_path) for _ in range(3)]
+    racers = [start_script(RACER, tmp_path, [name]) for name in names]
     try:
         assert [racer.stdout.readline() for racer in racers if racer.stdout] == ["ready\n"] * 3
         for racer in racers:
@@ -93,7 +101,7 @@ def test_of_several_that_race_for_an_id_one_gets_it(tmp_path: Path, killed: bool
             racer.stdin.flush()
         said = [racer.stdout.readline() for racer in racers if racer.stdout]
         for racer in racers:
-            racer.communicate(timeout=60)  # closes what it reads, at which it ends
+            racer.communicate(timeout=180)  # closes what it reads, at which it ends
     finally:
         for racer in racers:
             racer.kill()
@@ -101,7 +109,49 @@ def test_of_several_that_race_for_an_id_one_gets_it(tmp_path: Path, killed: bool
                 racer.wait()
     assert sum(line == "made\n" for line in said) == 1, said
     assert sum(line.startswith("refused rl_logging.id: 'job' is taken") for line in said) == 2, said
-    assert Bundle(tmp_path / "runs" / "mine-job").manifest.id == "job"
+    (made,) = find(tmp_path / "runs")
+    assert Bundle(made).manifest.id == "job"
+    assert not (tmp_path / "runs" / ".job.lock").exists()
+
+
+@pytest.fixture(params=["locks", "leases"])
+def _locking(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "leases":
+
+        def refuse(*arguments: object, **options: object) -> None:
+            raise OSError(errno.ENOLCK, "No locks available")
+
+        monkeypatch.setattr(filelock.FileLock, "acquire", refuse)
+
+
+@pytest.mark.usefixtures("_locking")
+def test_an_id_that_another_name_is_just_getting_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ids, "WAIT_S", 0.0)
+    create = Bundle.create
+
+    def meanwhile(path: Path, manifest: Manifest) -> tuple[Bundle, Claim]:
+        monkeypatch.setattr(Bundle, "create", create)
+        with pytest.raises(SettingsError, match="'job' is taken: another process is just beginning a run of it"):
+            offline(tmp_path, name="another")
+        offline(tmp_path, name="another", id="other").finish()
+        return create(path, manifest)
+
+    monkeypatch.setattr(Bundle, "create", meanwhile)
+    with offline(tmp_path), pytest.raises(SettingsError, match=r"'job' is taken: .*mine-job is there already; resume"):
+        offline(tmp_path, name="another")
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == [".gitignore", "another-other", "mine-job"]
+
+
+def test_a_disk_that_takes_no_run_leaves_the_id_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr("rl_logging.bundle.directory.write_atomically", full)
+        with pytest.raises(SettingsError, match=r"cannot be made: .*No space left"):
+            offline(tmp_path)
+    offline(tmp_path, name="another").finish()
+    assert not (tmp_path / "runs" / ".job.lock").exists()
 
 
 def test_one_that_is_just_being_made_is_left_alone(tmp_path: Path) -> None:
@@ -121,9 +171,11 @@ def test_one_that_is_just_being_made_is_left_alone(tmp_path: Path) -> None:
 def test_who_comes_late_finds_the_run_and_leaves_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     directory = leave_unmade(tmp_path)
 
+    manifest = make_bundle(tmp_path, run_id="job").manifest
+
     def late(path: Path, first_seq: Any) -> Claim:
         monkeypatch.undo()
-        offline(tmp_path).finish()  # all of another's run, between the look and the claim
+        Bundle.create(path, manifest)[1].release(0)  # all of another's run, between the look and the claim
         return Claim(path, first_seq)
 
     monkeypatch.setattr("rl_logging.bundle.directory.Claim", late)
@@ -157,3 +209,22 @@ def test_it_is_told_and_cleaned(tmp_path: Path) -> None:
     assert "goes: no run was made in it" in done.stdout
     assert not directory.exists()
     assert other.run_dir.exists()
+
+
+def test_who_has_locked_what_was_removed_meanwhile_locks_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    acquire = Lock.acquire
+
+    def late(self: Lock) -> bool:
+        monkeypatch.undo()
+        assert acquire(self)
+        (tmp_path / ".job.lock").unlink()  # as whoever held it until then
+        return True
+
+    monkeypatch.setattr(Lock, "acquire", late)
+    monkeypatch.setattr(ids, "WAIT_S", 0.0)
+    with (
+        ids.beginning("job", tmp_path),
+        pytest.raises(SettingsError, match="just beginning"),
+        ids.beginning("job", tmp_path),
+    ):
+        raise AssertionError("two at once")

@@ -3,30 +3,24 @@
 A search for the run before it is created is not enough, since an earlier request may still be on its way. So each run
 that is created carries a token of the run directory's as a tag. The first one whose answer is noted, or that a search
 finds, is the run. Any other that bears the token is empty, nobody's, and deleted: by whoever gets its answer, or is
-found when the next one is created or the run ends.
+found when the next one is created or the run ends. One that comes later still is `latecomers`' affair.
 """
 
 from __future__ import annotations
 
 import hashlib
-import logging
 import threading
 import uuid
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 from rl_logging.sinks import SinkContext
-from rl_logging_mlflow import kept_file
-from rl_logging_mlflow.family import find
+from rl_logging_mlflow import kept_file, latecomers
+from rl_logging_mlflow.latecomers import CREATION_TAG
 from rl_logging_mlflow.options import Options
 from rl_logging_mlflow.remote import NOT_FOUND, RefusedError, RemoteRun, asking
-
-_log = logging.getLogger("rl_logging.mlflow")
-
-CREATION_TAG: Final = "rl_logging.creation"
-_LATE_MOST: Final = 100
 
 _noting = threading.Lock()
 
@@ -39,12 +33,14 @@ class _Noted(msgspec.Struct, kw_only=True):
         requests: How many were sent.
         experiments: Where to.
         run: The run that is ours; None while there is none.
+        made: The runs that are known to have come of them.
     """
 
     token: str
     requests: int = 0
     experiments: list[str] = []
     run: str | None = None
+    made: list[str] = []
 
 
 class Creation:
@@ -84,8 +80,12 @@ class Creation:
             noted = self._read()
         return noted.run if noted.run is not None and noted.run in run_ids else self._note(run_ids[0])
 
-    def delete_late_ones(self, remote: RemoteRun) -> None:
+    def delete_late_ones(self, remote: RemoteRun, *, at_end: bool = False) -> None:
         """Deletes the runs that were created for us and are not `remote`; nothing where one request was enough.
+
+        Args:
+            remote: The run.
+            at_end: Whether nobody of this run will look any more: what may still come is left to others then.
 
         Raises:
             TransientError: Not now.
@@ -96,10 +96,12 @@ class Creation:
             return
         try:
             with asking(remote.uri):
-                for run in find(remote.client, noted.experiments, CREATION_TAG, noted.token, _LATE_MOST):
-                    if run.info.run_id != remote.id and not run.data.metrics and not run.data.params:
-                        _log.info("run %s was created by a request that was given up, and is deleted", run.info.run_id)
-                        remote.client.delete_run(run.info.run_id)
+                late = latecomers.late_ones(remote, remote.id, noted.experiments, noted.token)
+                unanswered = self._note_made([remote.id, *(str(run.info.run_id) for run in late)])
+                for run in late:
+                    latecomers.delete(remote, run)
+            if at_end and unanswered and latecomers.may_come(remote.uri):
+                latecomers.leave_to_others(remote)
         except RefusedError as error:
             if error.status != NOT_FOUND:  # else it is gone already
                 self._context.ledger.warn(f"MLflow did not delete a run that was created in vain: {error}")
@@ -110,8 +112,24 @@ class Creation:
             noted = self._read()
             if noted.run in (self._run_before, None):
                 noted.run = run_id
-                kept_file.save(self._path, noted)
+            _add(noted, [run_id])
+            kept_file.save(self._path, noted)
             return noted.run or run_id
+
+    def _note_made(self, run_ids: Sequence[str]) -> int:
+        """Notes that runs have come of our requests; returns of how many requests none is known."""
+        with _noting:
+            noted = self._read()
+            if _add(noted, run_ids):
+                kept_file.save(self._path, noted)
+            return noted.requests - len(noted.made)
 
     def _read(self) -> _Noted:
         return kept_file.load(self._path, _Noted, self._context.ledger) or _Noted(token=uuid.uuid4().hex)
+
+
+def _add(noted: _Noted, run_ids: Sequence[str]) -> bool:
+    """Adds to the runs that were made; returns whether any is new."""
+    new = [run_id for run_id in run_ids if run_id not in noted.made]
+    noted.made += new
+    return bool(new)

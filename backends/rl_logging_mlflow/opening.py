@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rl_logging.sinks import RejectedError, SinkContext
-from rl_logging_mlflow import tables, uris
+from rl_logging_mlflow import latecomers, tables, uris
 from rl_logging_mlflow.creation import Creation
 from rl_logging_mlflow.family import MLFLOW_PARENT_TAG, PARENT_TAG, RUN_TAG, adopted_tag, find, find_parent
 from rl_logging_mlflow.names import clean_key
@@ -42,6 +42,9 @@ def open_run(context: SinkContext, options: Options, creation: Creation, known_i
     uri = options.tracking_uri
     try:
         with asking(uri):
+            database = uris.sqlite_path(uri)
+            if database is not None:
+                tables.probe(database)
             client = connect(options)
             adopted = options.run_id is not None
             run_id = options.run_id or known_id
@@ -62,6 +65,7 @@ def open_run(context: SinkContext, options: Options, creation: Creation, known_i
                 remote.set_tags(missing | options.tags)
             link(remote, context)
             creation.delete_late_ones(remote)
+            latecomers.delete_those_of_others(remote)
             return remote
     except RefusedError as error:
         if error.status in NO_ACCESS:

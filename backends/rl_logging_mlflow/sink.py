@@ -132,7 +132,7 @@ class MlflowSink:
             return
         if status is not None and not self._adopted:
             self._family.look(now=True)
-            self._creation.delete_late_ones(remote)
+            self._creation.delete_late_ones(remote, at_end=True)
             try:
                 with asking(remote.uri):
                     remote.client.set_terminated(remote.id, status=status.upper(), end_time=self._end_ms(remote))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import tempfile
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Final
@@ -45,6 +46,22 @@ def ensure(uri: str, path: Path, artifact_root: Path) -> None:
                 made.unlink(missing_ok=True)
         # Also after that: MLflow keeps connections to a file that was there before, and somebody has deleted since.
         store(uri, root).engine.dispose()
+
+
+def probe(path: Path) -> None:
+    """Writes where SQLite will, which has a journal beside the database: MLflow itself would try for a minute.
+
+    Raises:
+        TransientError: That cannot be, now.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+        if path.exists():
+            path.open("r+b").close()
+    except OSError as error:
+        raise TransientError(f"{path} cannot be written: {error}; say with mlflow.tracking_uri where it may") from error
 
 
 def _put(made: Path, path: Path) -> None:

@@ -17,6 +17,7 @@ from typing import Final
 import msgspec
 
 from rl_logging.bundle.claim import WRITER_LOCK, Claim, WriterInfo, read_writer
+from rl_logging.bundle.deleting import is_put_aside
 from rl_logging.bundle.foreign import ways_out
 from rl_logging.bundle.manifest import MANIFEST, BundleError, Manifest, read_manifest
 from rl_logging.bundle.replacing import write_atomically
@@ -148,9 +149,13 @@ class Bundle:
 
 def find(folder: Path) -> Iterator[Path]:
     """Yields the run directories directly below `folder`, or `folder` itself where it is one."""
-    if (folder / MANIFEST).is_file():
+    if _is_run(folder):
         yield folder
         return
     for child in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if (child / MANIFEST).is_file():
+        if _is_run(child):
             yield child
+
+
+def _is_run(path: Path) -> bool:
+    return (path / MANIFEST).is_file() and not is_put_aside(path)

@@ -51,6 +51,10 @@ def make_entry(sink: SinkSettings, surroundings: Surroundings) -> tuple[SinkEntr
     public, environ = extract(options, sink.name)
     shown = mask(options)
     destination = str(mask(plugin.destination(options) or msgspec.json.encode(shown).decode()))
+    try:
+        msgspec.json.encode((destination, public))
+    except UnicodeEncodeError as error:  # a path whose bytes are not UTF-8
+        raise EntryError([f"{sink.key}: {destination!r} is no Unicode: name a place whose path is"]) from error
     entry = SinkEntry(
         name=sink.name,
         options=public,

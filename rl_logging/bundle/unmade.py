@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from rl_logging.bundle.claim import WRITER_LOCK
+from rl_logging.bundle.deleting import is_put_aside
 from rl_logging.bundle.manifest import MANIFEST
 from rl_logging.locks import Lock
 
@@ -50,11 +51,11 @@ def find_unmade(folder: Path) -> Iterator[Path]:
 
     An empty one is left out: it may be anybody's.
     """
-    if is_unmade(folder) and _names(folder):
+    if _is_begun(folder):
         yield folder
         return
     for child in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if not (child / MANIFEST).is_file() and is_unmade(child) and _names(child):
+        if not (child / MANIFEST).is_file() and _is_begun(child):
             yield child
 
 
@@ -74,6 +75,10 @@ def remove_unmade(path: Path) -> str | None:
     finally:
         lock.release()
     return None
+
+
+def _is_begun(path: Path) -> bool:
+    return is_unmade(path) and bool(_names(path)) and not is_put_aside(path)
 
 
 def _names(path: Path) -> list[str] | None:

@@ -7,6 +7,8 @@ from typing import Final
 
 FIRST_S: Final = 0.5
 CAP_S: Final = 30.0
+AWAITED_CAP_S: Final = 1.0
+"""Of the waits while somebody waits for the store."""
 
 
 class Backoff:
@@ -23,9 +25,16 @@ class Backoff:
         self._random = random.Random()  # the global generator is the user's
         self.attempts = 0
 
-    def next_s(self, asked_s: float | None = None) -> float:
-        """Returns the seconds to wait after one more failure; at least `asked_s`, where the store named a time."""
+    def next_s(self, asked_s: float | None = None, *, awaited: bool = False) -> float:
+        """Returns the seconds to wait after one more failure.
+
+        Args:
+            asked_s: How long at least, where the store named a time.
+            awaited: Whether somebody waits for the store: then little, unless the store named a time.
+        """
         ceiling = min(self._cap_s, self._first_s * 2.0 ** min(self.attempts, 16))
+        if awaited:
+            ceiling = min(ceiling, AWAITED_CAP_S)
         self.attempts += 1
         wait_s = ceiling * self._random.uniform(0.5, 1.0)
         return wait_s if asked_s is None else max(wait_s, min(asked_s, 10 * self._cap_s))

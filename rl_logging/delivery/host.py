@@ -71,10 +71,10 @@ class BundleDelivery:
         for worker in self.workers:
             worker.start()
 
-    def wake(self) -> None:
-        """There may be something new."""
+    def wake(self, wait_s: float = 0.0) -> None:
+        """Somebody waits for what is new, for `wait_s` seconds at most."""
         for worker in self.workers:
-            worker.wake()
+            worker.wake(wait_s)
 
     def run_is_over(self) -> None:
         """The training process is gone."""

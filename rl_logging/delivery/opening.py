@@ -122,7 +122,7 @@ class Opening:
             except OverdueError:
                 raise
             except Exception as error:  # whatever a store's client raises when it cannot be told
-                self._patience.pause(error)
+                self._patience.pause(error, closing=True)
                 continue
             break
         self._book.state.closed = status

@@ -53,6 +53,7 @@ class Patience:
         self._wake = threading.Event()
         self.asked: object = None
         self._answered: object = None
+        self._waits_until = 0.0
         self._over = threading.Event()
         self._stop = threading.Event()
         self._hurried = threading.Event()
@@ -68,8 +69,15 @@ class Patience:
         """Whether nothing has moved for too long."""
         return time.monotonic() - self._progress_at > self._patience_s
 
-    def wake(self) -> None:
-        """Somebody waits for what is new: look at once, and try at once where a store was down."""
+    def wake(self, wait_s: float = 0.0) -> None:
+        """Somebody waits for what is new: look at once, and try at once where a store was down.
+
+        Args:
+            wait_s: For how many seconds they wait at most. For so long the tries stay close together, so that they
+                have everything soon after the store is back.
+        """
+        until = time.monotonic() + wait_s
+        self._waits_until = max(self._waits_until, until) if self.awaited else until
         self.asked = object()
         self._wake.set()
 
@@ -147,8 +155,12 @@ class Patience:
         if self._book.state.phase == "backoff":
             self._book.phase("delivering")
 
-    def pause(self, error: Exception) -> None:
-        """Waits before another try.
+    def pause(self, error: Exception, *, closing: bool = False) -> None:
+        """Waits before another try: little while somebody waits for it.
+
+        Args:
+            error: What went wrong.
+            closing: Whether all that is left is to end the run: whoever waits then was told of everything else.
 
         Raises:
             StoppedError: There is no other try.
@@ -166,7 +178,8 @@ class Patience:
         self._book.phase("backoff", words)
         if self._told_to_end or (self.over and self.exhausted):
             raise StoppedError(words)
-        self._wait(self._backoff.next_s(getattr(error, "retry_after_s", None)))
+        awaited = (self.awaited or closing) and time.monotonic() < self._waits_until
+        self._wait(self._backoff.next_s(getattr(error, "retry_after_s", None), awaited=awaited))
         if self._told_to_end:
             raise StoppedError(words)
 

@@ -155,7 +155,7 @@ class Server:
             if isinstance(asked, Hurry):
                 run.hurry()
             else:
-                run.wake()
+                run.wake(asked.wait_s)
 
     def _stop_all(self) -> None:
         log.info("asked to end")

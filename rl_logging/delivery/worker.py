@@ -115,9 +115,9 @@ class DestinationWorker:
         """Until when (monotonic) large files may be on their way, of which nothing is heard meanwhile."""
         return self._opening.busy_until
 
-    def wake(self) -> None:
-        """There may be something new: look at once, and try at once where a store was down."""
-        self._patience.wake()
+    def wake(self, wait_s: float = 0.0) -> None:
+        """Somebody waits for what is new, for `wait_s` seconds at most: see `Patience.wake`."""
+        self._patience.wake(wait_s)
 
     def run_is_over(self) -> None:
         """The training process is gone: what is in the journal now is all there will be."""

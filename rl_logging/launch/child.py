@@ -133,9 +133,9 @@ class DeliveryProcess:
                     delivery.bundle.delivery_log.write_text(note, encoding="utf-8")
         self._say(Serve(path, delivery.patience_s, delivery.system_metrics_s, part))
 
-    def wake(self, run_dir: Path) -> None:
-        """Asks it to look at `run_dir` at once."""
-        self._say(Wake(str(run_dir)))
+    def wake(self, run_dir: Path, wait_s: float) -> None:
+        """Asks it to look at `run_dir` at once, where somebody waits for `wait_s` seconds at most."""
+        self._say(Wake(str(run_dir), wait_s))
 
     def hurry(self, run_dir: Path) -> None:
         """Tells it that nobody waits for `run_dir` any more: it goes on by itself while that goes well."""

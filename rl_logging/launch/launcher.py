@@ -112,10 +112,10 @@ class Delivery:
         """Delivers by a thread of this process what no process delivers."""
         self._start_thread([entry for entry in destinations(self._bundle) if not entry.live])
 
-    def wake(self) -> None:
-        """Asks everybody to look for new records at once."""
+    def wake(self, wait_s: float = 0.0) -> None:
+        """Asks everybody to look for new records at once: somebody waits, for `wait_s` seconds at most."""
         for part in self._parts:
-            part.wake(self._bundle.path)
+            part.wake(self._bundle.path, wait_s)
 
     def hurry(self) -> None:
         """Says that nobody waits any more: a process goes on by itself while that goes well, threads end here."""
@@ -164,8 +164,8 @@ class _ThreadPart:
         self._inner.start()
         threading.Thread(target=self._see_off, args=(progress,), name="rl_logging-run", daemon=True).start()
 
-    def wake(self, run_dir: Path) -> None:
-        self._inner.wake()
+    def wake(self, run_dir: Path, wait_s: float) -> None:
+        self._inner.wake(wait_s)
 
     def hurry(self, run_dir: Path) -> None:
         self._inner.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import threading
@@ -18,6 +19,9 @@ device, so that this many are the sign of a device that has stopped."""
 
 MOST_BYTES: Final = 512 << 20
 """Pinned memory that whole tensors may take at once, on their way."""
+
+ADMITTED_S: Final = 0.1
+"""For what is being appended to the journal when the run ends."""
 
 _LOOK_EVERY_S: Final = 0.001
 
@@ -80,6 +84,9 @@ class ArrivingRecords:
         self._may_wait = may_wait
         self._warn = warn
         self._held: deque[_Held] = deque()
+        self._accepting: list[_Held] = []
+        self._undecided: list[_Held] = []
+        self._abandoned: deque[_Held] = deque()
         self._closed = False
         # Reentrant: a signal handler may finish the run in the middle of `take`.
         self._taking = threading.RLock()
@@ -170,15 +177,48 @@ class ArrivingRecords:
             time.sleep(_LOOK_EVERY_S)
         return not self.interrupted
 
+    def admits(self) -> bool:
+        """Whether what `accept` makes, called by it in its thread, may be logged: not once `close` has counted it."""
+        held = self._accepting[-1]
+        try:
+            # One step, as in `close`: whoever takes it away decides.
+            self._undecided.remove(held)
+        except ValueError:
+            return held not in self._abandoned
+        return True
+
+    def missed(self) -> None:
+        """What was admitted came too late all the same."""
+        self._lose("1 record had not arrived when the run ended")
+
     def close(self, timeout_s: float) -> None:
-        """Waits as `settle` does; what has not arrived by then is lost, which is told."""
+        """Waits as `settle` does; what has not arrived, or is not written, by then is lost, which is told."""
         self.settle(timeout_s)
         self._closed = True
         # Kept all the same: what the device still writes to must not be given to anybody else.
-        self._abandoned, self._held = self._held, deque()
-        if self._abandoned:
-            self._lose(f"{len(self._abandoned)} records had not arrived when the run ended", len(self._abandoned))
+        lost: list[_Held] = []
+        with contextlib.suppress(IndexError):
+            while True:  # one by one: what another thread takes away meanwhile is that one's
+                lost.append(self._held.popleft())
+        self._abandoned.extend(lost)
+        if not self.interrupted:  # else it goes on when the caller has returned
+            lost += self._give_up_unwritten(lost)
+        if lost:
+            self._lose(f"{len(lost)} records had not arrived when the run ended", len(lost))
         self._wakes.put(False)
+
+    def _give_up_unwritten(self, counted: list[_Held]) -> list[_Held]:
+        """Gives up what another thread is writing and has not logged; returns what of it is not counted yet."""
+        given_up: list[_Held] = []
+        while self._undecided:
+            with contextlib.suppress(IndexError):  # decided at this moment
+                given_up.append(self._undecided.pop())
+        self._abandoned.extend(given_up)
+        if any(held not in self._abandoned for held in tuple(self._accepting)) and self._taking.acquire(
+            timeout=ADMITTED_S
+        ):
+            self._taking.release()
+        return [held for held in given_up if held not in counted]
 
     def forget(self) -> None:
         """In a forked child, which must not touch the device: nothing is awaited any more, and nothing given back."""
@@ -201,18 +241,29 @@ class ArrivingRecords:
                 return False
         except Exception as error:
             problem = error
+        self._accepting.append(held)
+        self._undecided.append(held)  # before it is no longer held: `close` finds it here or there
         try:
             # One step, which no signal handler can divide: whoever takes it away accepts it.
             self._held.remove(held)
         except ValueError:
             return True
+        else:
+            self._accept(held, problem)
+        finally:
+            self._accepting.pop()
+            with contextlib.suppress(ValueError):
+                self._undecided.remove(held)
+        return True
+
+    def _accept(self, held: _Held, problem: Exception | None) -> None:
         try:
             if problem is not None:
                 raise problem
             held.accept(held.values.figures())
         except Exception as error:
-            self._lose(str(error))
-        return True
+            if self.admits():
+                self._lose(str(error))
 
     def _waiter(self) -> threading.Thread:
         if self._thread is None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from rl_logging.bundle import Bundle, BundleError
 from rl_logging.bundle.claim import WRITER_LOCK
+from rl_logging.bundle.deleting import delete, is_put_aside, put_aside
 from rl_logging.bundle.destination import DestinationFile
 from rl_logging.bundle.owing import Owing, owing
 from rl_logging.bundle.trimming import refers
@@ -18,11 +18,13 @@ def why_kept(one: Bundle | Path, offline_too: bool = False) -> str | None:
     """Returns why a run directory must stay; None where all of it is elsewhere.
 
     Args:
-        one: The run; or the path of a directory in which none was made.
+        one: The run; or the path of a directory in which none was made, or whose deletion was cut short.
         offline_too: Whether what refers to offline files elsewhere may go, because they were synced.
     """
     if isinstance(one, Bundle):
         return _why_run_kept(one, offline_too)
+    if is_put_aside(one):
+        return None
     try:
         return BEING_MADE if is_being_made(one) else None
     except OSError as error:
@@ -79,7 +81,12 @@ def remove(one: Bundle | Path, offline_too: bool = False) -> str | None:
     Raises:
         OSError: It cannot be deleted.
     """
-    return _remove_run(one, offline_too) if isinstance(one, Bundle) else remove_unmade(one)
+    if isinstance(one, Bundle):
+        return _remove_run(one, offline_too)
+    if is_put_aside(one):
+        delete(one)
+        return None
+    return remove_unmade(one)
 
 
 def _remove_run(bundle: Bundle, offline_too: bool) -> str | None:
@@ -90,9 +97,8 @@ def _remove_run(bundle: Bundle, offline_too: bool) -> str | None:
         kept = _why_run_kept(bundle, offline_too)  # once more: nobody can go on with it now
         if kept is not None:
             return kept
-        doomed = bundle.path.with_name(f".{bundle.path.name}.deleted")
-        bundle.path.rename(doomed)  # so that nobody finds one that is half gone
+        doomed = put_aside(bundle.path)
     finally:
         lock.release()
-    shutil.rmtree(doomed)
+    delete(doomed)
     return None

@@ -27,7 +27,7 @@ def wait_for_delivery(delivery: Delivery, deadline: float) -> None:
     """Waits until everything is delivered, `deadline` (monotonic), or for `HOPELESS_S` while it is stuck."""
     progress = delivery.progress
     began = time.monotonic()
-    delivery.wake()
+    delivery.wake(max(0.0, deadline - began))
     while progress.active and time.monotonic() < deadline:
         stuck = is_stuck(delivery)
         # A store that has been down until now may be back: it is asked once more, whatever came before.

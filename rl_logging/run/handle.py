@@ -57,6 +57,11 @@ class RunHandle:
         return isinstance(run, JournaledRun) and (run.interrupted or any(each.busy for each in self._pipelines))
 
     @property
+    def accepted(self) -> int:
+        """How many records the journal has accepted."""
+        return self._last_run.accepted
+
+    @property
     def run_dir(self) -> Path:
         """The run directory."""
         return self._path

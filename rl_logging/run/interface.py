@@ -62,8 +62,8 @@ class Run(Protocol):
         """Waits for `done()` while anybody delivers, looking whenever a destination's state changes."""
         ...
 
-    def wake(self) -> None:
-        """Has everything delivered at once."""
+    def wake(self, wait_s: float) -> None:
+        """Has everything delivered at once: somebody waits for it, for `wait_s` seconds at most."""
         ...
 
     def finish(self, status: RunStatus, timeout_s: float) -> None:

@@ -98,8 +98,13 @@ class JournaledRun:
 
     def append(self, kind: str, step: int | None, body: object, time_s: float | None = None) -> int | None:
         """See `Run.append`."""
+        if time_s is not None and not self._arriving.admits():
+            return None
         try:
-            return self._journal.append(kind, step, body, time_s)
+            seq = self._journal.append(kind, step, body, time_s)
+            if seq is None and time_s is not None:
+                self._arriving.missed()
+            return seq
         except JournalError as error:
             self._warn_once("journal", f"what is logged is not kept: {error}; training goes on")
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
@@ -131,9 +136,9 @@ class JournaledRun:
         progress.wait(lambda: done() or not progress.active, timeout_s)
         return done()
 
-    def wake(self) -> None:
+    def wake(self, wait_s: float) -> None:
         """See `Run.wake`."""
-        self._delivery.wake()
+        self._delivery.wake(wait_s)
 
     def finish(self, status: RunStatus, timeout_s: float) -> None:
         """See `Run.finish`: writes the End record, and waits while delivery gets anywhere.

@@ -52,7 +52,7 @@ class NullRun:
         """Nothing will change."""
         return done()
 
-    def wake(self) -> None:
+    def wake(self, wait_s: float) -> None:
         """Nobody is there."""
 
     def finish(self, status: RunStatus, timeout_s: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import socket
@@ -13,9 +14,9 @@ import rl_logging
 from rl_logging.bundle import Bundle, BundleError, Claim, Manifest, SinkEntry, resuming
 from rl_logging.bundle.destination import add_destination, destinations, most_confirmed
 from rl_logging.bundle.entries import EntryError, live_entry, make_entry
+from rl_logging.bundle.ids import beginning
 from rl_logging.bundle.parents import Parent, find_parent, relative
 from rl_logging.bundle.trimming import SEGMENT_BYTES, trims
-from rl_logging.bundle.unmade import is_being_made, is_unmade
 from rl_logging.hookspecs import Surroundings
 from rl_logging.journal import JournalError, JournalWriter, last_seq, read_trimmed
 from rl_logging.media import slug
@@ -68,10 +69,8 @@ def open_run(loaded: Loaded, warn_once: WarnOnce) -> OpenedRun:
     earlier = resuming.find(settings.resume, given_id, settings.name, folder)
     manifest, environ, objects = _manifest(loaded, folder, given_id, earlier)
     path = folder / f"{slug(manifest.name)}-{manifest.id}"
-    if given_id and not earlier:
-        _require_free(given_id, folder)
     try:
-        bundle, claim = _claimed(earlier) if earlier else _made(path, manifest)
+        bundle, claim = _claimed(earlier) if earlier else _made(path, manifest, id_is_new=given_id is None)
         try:
             return OpenedRun(
                 bundle=bundle,
@@ -145,30 +144,10 @@ def _parent(given: str | None, folder: Path, run_id: str) -> Parent | None:
     return parent
 
 
-def _require_free(run_id: str, folder: Path) -> None:
-    for path in folder.glob(f"*-{run_id}"):
-        try:
-            if Bundle(path).manifest.id != run_id:  # that of `lr-1` ends with `-1` too
-                continue
-            hint = "resume: auto goes on with it"
-        except BundleError as error:
-            if _is_left_unmade(path):
-                continue
-            hint = f"it is just being made, or damaged ({error})"
-        raise SettingsError(f"rl_logging.id: {run_id!r} is taken: {path} is there already; {hint}")
-
-
-def _is_left_unmade(path: Path) -> bool:
-    """Whether who began a run there was killed before there was one."""
+def _made(path: Path, manifest: Manifest, *, id_is_new: bool) -> tuple[Bundle, Claim]:
     try:
-        return is_unmade(path) and not is_being_made(path)
-    except OSError:  # in doubt it is not
-        return False
-
-
-def _made(path: Path, manifest: Manifest) -> tuple[Bundle, Claim]:
-    try:
-        return Bundle.create(path, manifest)
+        with contextlib.nullcontext() if id_is_new else beginning(manifest.id, path.parent):
+            return Bundle.create(path, manifest)
     except (FileExistsError, BundleError) as error:
         if not path.is_dir():
             raise

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from rl_logging.bundle import Bundle, SinkEntry, resuming
+from rl_logging.bundle import Bundle, SinkEntry, deleting, resuming
 from rl_logging.bundle.destination import DestinationFile, DestinationState, destinations
 from rl_logging.bundle.trimming import refers as refers
 from rl_logging.run.saved_model import SavedModel
@@ -99,9 +98,8 @@ def owed_to(states: Mapping[str, tuple[SinkEntry, DestinationState]], run_dir: P
 
 def delete(folder: Path) -> None:
     """Deletes a saved model's folder; one that is not there any more is no error."""
-    doomed = folder.with_name(f"{folder.name}.deleted")
     try:
-        folder.rename(doomed)  # so that nobody finds one that is half gone
+        doomed = deleting.put_aside(folder)
     except FileNotFoundError:
         return
-    shutil.rmtree(doomed)
+    deleting.delete(doomed)

@@ -124,7 +124,7 @@ class RunStanding(RunHandle):
         deadline = time.monotonic() + bounded(timeout)
         arrived = run.settle(bounded(timeout))
         target = run.accepted
-        run.wake()
+        run.wake(bounded(deadline - time.monotonic()))
 
         def settled() -> bool:
             states = [state for _, state in run.states().values()]

@@ -19,7 +19,9 @@ class TcpGate:
         self._port = port
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._shut = False
+        self._refused = 0
         self._lock = threading.Lock()
+        self._change = threading.Condition(self._lock)
         self._connections: set[socket.socket] = set()
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -40,6 +42,12 @@ class TcpGate:
         finally:
             self._shut = False
 
+    def wait_for_refused(self, more: int) -> None:
+        """Waits until so many more connections were cut as they came."""
+        with self._change:
+            last = self._refused + more
+            assert self._change.wait_for(lambda: self._refused >= last, 60), self._refused
+
     def close(self) -> None:
         """Ends the gate."""
         with self.shut():
@@ -55,8 +63,10 @@ class TcpGate:
             with self._lock:
                 if self._shut:
                     near.close()
+                    self._refused += 1
+                    self._change.notify_all()
                     continue
-                far = socket.create_connection(("127.0.0.1", self._port), timeout=20)
+                far = socket.create_connection(("127.0.0.1", self._port), timeout=180)
                 self._connections |= {near, far}
             for source, sink in ((near, far), (far, near)):
                 threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from mlflow import MlflowClient
 
 from rl_logging.bundle import Bundle
@@ -15,13 +16,15 @@ from rl_logging.delivery.opening import Opening
 from rl_logging.plugins import load
 from rl_logging.records import Metrics
 from rl_logging.sinks import Sink, SinkContext, TransientError
-from rl_logging_mlflow import tables
+from rl_logging_mlflow import latecomers, tables
+from rl_logging_mlflow.latecomers import UNANSWERED_TAG
 from tests.support.bundles import fill, make_bundle, make_entry
+from tests.support.deadlines import Deadline
 from tests.support.fault_proxy import Fault, FaultProxy, Request
 from tests.support.mlflow_driver import CREATED, Bench
 from tests.support.mlflow_server import MlflowServer
 
-CALL_S = 1.5
+LET_GO_S = 0.2
 
 
 def creates(request: Request) -> bool:
@@ -36,7 +39,7 @@ def runs_of(server: MlflowServer, experiment: str) -> list[str]:
 
 
 def worker_to(uri: str, experiment: str, folder: Path) -> tuple[DestinationWorker, Bundle, list[str]]:
-    """Returns a worker that gives a call of MLflow's `CALL_S`, its run, which goes on, and what it tells of errors."""
+    """Returns a worker, its run, which goes on, and what it tells of errors."""
     options = {"tracking_uri": uri, "experiment": experiment}
     entry = make_entry("mlflow", **options)
     bundle = make_bundle(folder, entry)
@@ -52,8 +55,8 @@ def worker_to(uri: str, experiment: str, folder: Path) -> tuple[DestinationWorke
         live=True,
         tell=lambda state: errors.append(state.last_error or ""),
         warn=lambda message: None,
-        patience_s=30,
-        call_s=CALL_S,
+        patience_s=60,
+        call_s=LET_GO_S,
     )
     return worker, bundle, errors
 
@@ -68,8 +71,10 @@ def await_that(met: Callable[[], bool], what: str) -> None:
     raise AssertionError(what)
 
 
-def test_a_creation_that_was_given_up_leaves_no_run(server: MlflowServer, tmp_path: Path) -> None:
-    experiment = tmp_path.name
+def test_a_creation_that_was_given_up_leaves_no_run(
+    server: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment, deadline = tmp_path.name, Deadline(monkeypatch)
     MlflowClient(tracking_uri=server.uri).create_experiment(experiment)
     with FaultProxy(lambda: server.uri) as proxy:
         worker, bundle, errors = worker_to(proxy.url, experiment, tmp_path)
@@ -77,9 +82,10 @@ def test_a_creation_that_was_given_up_leaves_no_run(server: MlflowServer, tmp_pa
         proxy.put(Fault("hold", creates, most=1))
         worker.start()
         try:
-            proxy.await_hits(1, 30)
+            proxy.await_hits(1, 60)
             abandoned = opening_of(worker)._sink
             assert abandoned is not None
+            deadline.passes()
             # Another request makes the run while the first is on its way.
             await_that(lambda: len(runs_of(server, experiment)) == 1, "no second try")
             await_that(lambda: worker.book.state.confirmed == 20, "not delivered")
@@ -115,14 +121,50 @@ def test_a_creation_whose_late_answer_is_lost_leaves_no_run_at_the_end(server: M
 
         first = threading.Thread(target=open_first, args=(bench.sink(),), daemon=True)
         first.start()
-        proxy.await_hits(1, 30)
+        proxy.await_hits(1, 60)
         second = bench.open()
         proxy.lift()
-        first.join(30)
+        first.join(60)
         assert failed
         assert len(runs_of(server, bench.experiment)) == 2
         second.close("finished")
         assert runs_of(server, bench.experiment) == [bench.run_id]
+
+
+def test_a_run_that_comes_after_the_end_goes_with_the_next_run_s_opening(
+    server: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def says_so(bench: Bench) -> bool:
+        return UNANSWERED_TAG in MlflowClient(tracking_uri=server.uri).get_run(bench.run_id).data.tags
+
+    with FaultProxy(lambda: server.uri) as proxy:
+        bench = Bench(proxy.url, tmp_path / "run")
+        other = Bench(server.uri, tmp_path / "other", {"experiment": bench.experiment})
+        proxy.put(Fault("hold and lose answer", creates, most=1))
+        first = threading.Thread(target=open_in_vain, args=(bench.sink(),), daemon=True)
+        first.start()
+        proxy.await_hits(1, 60)
+        bench.deliver([Metrics(seq=1, time=CREATED, step=1, values={"a": 1.0})])
+        assert says_so(bench)
+        other.deliver([])
+        assert sorted(runs_of(server, bench.experiment)) == sorted([bench.run_id, other.run_id])
+        proxy.lift()
+        first.join(60)
+        assert len(runs_of(server, bench.experiment)) == 3
+    for _ in range(2):
+        other.open().close("finished")
+        assert sorted(runs_of(server, bench.experiment)) == sorted([bench.run_id, other.run_id])
+        assert says_so(bench)
+    monkeypatch.setattr(latecomers, "LOOKED_FOR_S", -1.0)
+    other.open().close("finished")
+    assert not says_so(bench)
+    assert not says_so(other)
+    assert sorted(runs_of(server, bench.experiment)) == sorted([bench.run_id, other.run_id])
+
+
+def open_in_vain(sink: Sink) -> None:
+    with pytest.raises(TransientError):
+        sink.open(None)
 
 
 def test_a_run_that_a_late_answer_has_made_ours_is_the_one(server: MlflowServer, tmp_path: Path) -> None:
@@ -139,10 +181,10 @@ def test_a_run_that_a_late_answer_has_made_ours_is_the_one(server: MlflowServer,
         threads = [threading.Thread(target=open_one, args=(name,), daemon=True) for name in ("first", "second")]
         for number, thread in enumerate(threads, start=1):
             thread.start()
-            proxy.await_hits(number, 30)
+            proxy.await_hits(number, 60)
         proxy.lift()
         for thread in threads:
-            thread.join(30)
+            thread.join(60)
         assert opened["first"] == opened["second"]
         assert runs_of(server, bench.experiment) == [opened["first"]]
 
@@ -171,3 +213,12 @@ def test_a_database_that_was_deleted_between_two_runs_is_made_anew(sqlite_uri: s
         bench.deliver([Metrics(seq=1, time=CREATED, step=1, values={"a": 1.0})])
         assert [step for step, _, _ in bench.history("a")] == [1]
         database.unlink()
+
+
+def test_a_database_that_cannot_be_written_is_said_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "mlflow.db").mkdir()
+    for database in (tmp_path / "file/mlflow.db", tmp_path / "mlflow.db"):
+        bench = Bench(f"sqlite:///{database}", tmp_path / "run")
+        with pytest.raises(TransientError, match=r"cannot be written.*mlflow\.tracking_uri"):
+            bench.open()
