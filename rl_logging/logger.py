@@ -10,7 +10,7 @@ import logging
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from rl_logging.records import Config, Labels
 from rl_logging.run import children, endings, env_info
@@ -48,6 +48,7 @@ class ExperimentLogger(AdapterVerbs, FileVerbs, RunLifetime):
         resume_step: Which step to go back to then: a step, or ``checkpoint``, the latest one's; see the setting.
         sinks: ``{name: options}``, names, or live sink objects.
         quiet: No block at the start and the finish.
+        **settings: Any other key of the section ``rl_logging``, such as ``interval``; None counts as not given.
 
     Raises:
         SettingsError: A setting is wrong; the message names the key, what it got, and what it may be.
@@ -71,8 +72,10 @@ class ExperimentLogger(AdapterVerbs, FileVerbs, RunLifetime):
         resume_step: int | Literal["checkpoint"] | None = None,
         sinks: object = None,
         quiet: bool | None = None,
+        **settings: Any,
     ) -> None:
         keywords = {
+            **settings,
             "name": name,
             "project": project,
             "group": group,
@@ -113,6 +116,7 @@ class ExperimentLogger(AdapterVerbs, FileVerbs, RunLifetime):
         id: str | None = None,
         resume: bool | str | Path | None = None,
         quiet: bool | None = None,
+        **settings: Any,
     ) -> ExperimentLogger:
         """Begins a run below this one, such as a sweep's trial: nested in MLflow, in this run's group in W&B.
 
@@ -129,6 +133,7 @@ class ExperimentLogger(AdapterVerbs, FileVerbs, RunLifetime):
             id: The run's id; None: a new one, whatever the environment says.
             resume: As in the constructor.
             quiet: As in the constructor; None: as this run.
+            **settings: As in the constructor.
 
         Raises:
             SettingsError: A setting is wrong, or this logger was made in another process.
@@ -138,7 +143,10 @@ class ExperimentLogger(AdapterVerbs, FileVerbs, RunLifetime):
                 "child: this logger was made in another process: make an ExperimentLogger here, with "
                 f"rl_logging.parent: {self._path}"
             )
-        keywords = {"name": name, "tags": tags, "notes": notes, "id": id, "resume": resume, "quiet": quiet}
+        keywords = {
+            **settings,
+            **{"name": name, "tags": tags, "notes": notes, "id": id, "resume": resume, "quiet": quiet},
+        }
         kind = type(self)
         logger = kind.__new__(kind)
         logger._begin(children.below(self.settings, self._sinks, self._path, config, keywords), env)

@@ -187,6 +187,13 @@ def test_what_looks_like_markup_is_shown_as_it_is(tmp_path: Path, monkeypatch: p
     assert "rl-logging[mlflow]" in CliRunner().invoke(main, ["sinks"]).output
 
 
+def test_what_the_terminal_cannot_show_is_spelt_out(tmp_path: Path) -> None:
+    run_dir = make_run(tmp_path / "läufe")
+    done = CliRunner(charset="ascii").invoke(main, ["status", str(run_dir)])
+    assert done.exit_code == 0
+    assert "l\\xe4ufe" in done.stdout
+
+
 def test_a_damaged_run_in_a_folder_keeps_no_other_from_its_store(tmp_path: Path) -> None:
     sinks = {"file": {"factory": "rl_logging.testing.files:make", "path": str(tmp_path / "out.jsonl")}}
     whole = make_run(tmp_path, "whole", rl_logging={"quiet": True, "sinks": sinks})

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
+import tempfile
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
@@ -117,3 +120,20 @@ def test_a_store_that_is_down_is_named(tmp_path: Path) -> None:
     assert done.exit_code == 1
     assert "did not take a run" in done.stdout
     assert "training goes on" not in done.output
+
+
+def test_a_store_that_still_writes_when_the_time_is_up_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rmdir = os.rmdir
+
+    def full(path: str, **options: int) -> None:
+        if Path(path).name.startswith("rl-logging-doctor-"):
+            raise OSError(errno.ENOTEMPTY, "Directory not empty", path)
+        rmdir(path, **options)
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(os, "rmdir", full)
+    done = cli("doctor", "--try", config(tmp_path, "mlflow: false"))
+    assert isinstance(done.exception, SystemExit)
+    assert "· sinks: there is none to try" in done.stdout

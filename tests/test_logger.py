@@ -5,6 +5,7 @@ import logging
 import multiprocessing
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -201,13 +202,13 @@ def test_every_verb_is_safe_from_several_threads(logger: ExperimentLogger, store
 
 def test_flush_waits_for_the_stores_and_is_bounded(logger: ExperimentLogger, store: MemoryStore) -> None:
     logger.log_metrics({"a": 1})
-    assert logger.flush()
+    assert logger.flush(60)
     assert len(store.run().points) == 1
     store.hold_writes()
     logger.log_metrics({"a": 2})
     assert not logger.flush(timeout=0.05)
     store.release_writes()
-    assert logger.flush()
+    assert logger.flush(60)
 
 
 def test_status_tells_each_destination_apart(store: MemoryStore, tmp_path: Path) -> None:
@@ -218,9 +219,9 @@ def test_status_tells_each_destination_apart(store: MemoryStore, tmp_path: Path)
         logger.log_metrics({"a": 1}, step=0)
         logger.log_metrics({"a": 1}, step=1)
         assert logger.run_id("one") == store.run().context.run_id
-        assert logger.url("two", timeout=10) == f"memory://{logger.run_id('two')}"
+        assert logger.url("two", timeout=180) == f"memory://{logger.run_id('two')}"
         assert logger.run_id("three") is None
-        assert logger.flush()
+        assert logger.flush(60)
         status = logger.status()
         assert status["one"].rejected == 0
         assert status["two"].rejected == 1
@@ -272,11 +273,11 @@ def test_finish_is_idempotent_and_what_follows_is_told_once(
     assert logger.save_model({}, "x") is None
     assert store.run().status == "failed"
     assert sum("nothing more is logged" in text for text in warnings(caplog)) == 1
-    assert logger.flush()
+    assert logger.flush(60)
 
 
 def test_disabled_is_the_whole_api_without_a_file_or_a_child(tmp_path: Path) -> None:
-    threads = threading.active_count()
+    before = set(threading.enumerate())
     with ExperimentLogger(delivery="disabled", dir=tmp_path / "runs", name="x") as logger:
         logger.log_metrics({"a": 1})
         logger.log_metrics({"a": 1}, step=5)
@@ -289,10 +290,10 @@ def test_disabled_is_the_whole_api_without_a_file_or_a_child(tmp_path: Path) -> 
         assert saved.step == 3
         assert logger.step == 7
         assert logger.status() == {}
-        assert logger.flush()
+        assert logger.flush(60)
         assert logger.run_id("mlflow") is None
         assert logger.run_dir == tmp_path / "runs" / "x"
-    assert threading.active_count() == threads
+    assert set(threading.enumerate()) <= before
     assert [path.name for path in tmp_path.iterdir()] == ["home"]
 
 
@@ -326,6 +327,14 @@ def test_secrets_never_reach_the_disk(tmp_path: Path, monkeypatch: pytest.Monkey
         if path.is_file():
             assert b"hunter2" not in path.read_bytes(), path
     assert b"hunter2" not in b"".join(path.read_bytes() for path in logger.run_dir.rglob("*.rlj"))
+
+
+def test_a_place_whose_path_is_no_unicode_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / os.fsdecode(b"l\xe4ufe")
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    with pytest.raises(SettingsError, match=r"mlflow: 'sqlite:.*/l\\udce4ufe/mlflow\.db.*' is no Unicode"):
+        ExperimentLogger({"mlflow": {"tracking_uri": "sqlite:///mlflow.db"}}, dir=tmp_path, quiet=True)
 
 
 def test_wrong_settings_raise_before_anything_is_made(tmp_path: Path) -> None:
@@ -363,9 +372,9 @@ def test_a_forked_child_warns_once_and_harms_nothing(logger: ExperimentLogger, s
     ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.get_context("fork").Process(target=child, args=(theirs,))
     process.start()
-    assert ours.poll(20)
+    assert ours.poll(60)
     told = ours.recv()
-    process.join(20)
+    process.join(60)
     logger.log_metrics({"parent": 2})
     assert len(told) == 1
     assert "another process" in told[0]
@@ -392,6 +401,17 @@ def test_the_global_random_generators_are_left_alone(store: MemoryStore, tmp_pat
     assert (random.getstate(), np.random.get_state()[1].tolist()) == before  # type: ignore[union-attr,index]
 
 
+def test_each_setting_is_a_keyword(tmp_path: Path) -> None:
+    config = {"rl_logging": {"interval": 5, "names": "both"}}
+    with (
+        ExperimentLogger(config, sinks=[], dir=tmp_path, quiet=True, interval="step", finish_timeout_s=3) as logger,
+        logger.child(names="native") as child,
+    ):
+        taken = logger.settings
+        assert (taken.interval, taken.names, taken.finish_timeout_s) == ("step", "both", 3)
+        assert (child.settings.interval, child.settings.names) == ("step", "native")
+
+
 @pytest.mark.parametrize(
     ("ending", "status"),
     [
@@ -403,8 +423,10 @@ def test_the_global_random_generators_are_left_alone(store: MemoryStore, tmp_pat
         ("exit(3)", "failed"),
         ("quit()", "finished"),
         ("sys.excepthook = lambda *_: None\nraise ValueError", "failed"),
-        ("try: sys.exit(4)\nexcept SystemExit: logger.log_metrics({'a': 1})", "finished"),
-        ("try: sys.exit(4)\nexcept SystemExit: logger.log_metrics({'a': 1})\nsys.exit(5)", "failed"),
+        ("try: sys.exit(4)\nexcept SystemExit: pass\nlog({'b': 1})", "finished"),
+        ("try: sys.exit(4)\nexcept SystemExit: pass\nlog({'b': 1})\nsys.exit(5)", "failed"),
+        ("try: sys.exit(4)\nfinally:\n    try: 1 / 0\n    except ZeroDivisionError: log({'b': 1})", "failed"),
+        ("atexit.register(lambda: log({'b': 1}))\nsys.exit(4)", "failed"),
         ("thread = Thread(target=sys.exit, args=[3])\nthread.start()\nthread.join()", "finished"),
         # Another thread, which the exit waits for, logs on.
         (
@@ -415,7 +437,7 @@ def test_the_global_random_generators_are_left_alone(store: MemoryStore, tmp_pat
 )
 def test_without_with_the_exit_finishes_the_run(tmp_path: Path, ending: str, status: str) -> None:
     script = f"""
-import sys
+import atexit, sys
 from threading import Event, Thread
 from rl_logging import ExperimentLogger
 sinks = {{"file": {{"factory": "rl_logging.testing.files:make", "path": "out.jsonl"}}}}
@@ -425,7 +447,7 @@ log, left = logger.log_metrics, Event()
 {ending}
 """
     (tmp_path / "train.py").write_text(script)
-    subprocess.run([sys.executable, "train.py"], cwd=tmp_path, capture_output=True, timeout=60)
+    subprocess.run([sys.executable, "train.py"], cwd=tmp_path, capture_output=True, timeout=180)
     store = FileStore(tmp_path / "out.jsonl")
     assert store.points()[0] == ("a", 0, 1.0)
     assert store.status() == status
@@ -438,7 +460,7 @@ def test_blocks_go_to_stderr_unless_logging_is_set_up_or_quiet_says_no(tmp_path:
 
     def said(setup: str, options: str) -> tuple[str, str]:
         command = [sys.executable, "-c", base.format(setup, options)]
-        ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=180)
         assert ran.returncode == 0, ran.stderr
         return ran.stdout, ran.stderr
 
@@ -462,7 +484,7 @@ def test_the_core_imports_neither_sdk_nor_torch_nor_numpy(tmp_path: Path) -> Non
         "    logger.log_metrics({'a': 1.0})\n"
         "print([name for name in ('mlflow', 'wandb', 'torch', 'numpy', 'PIL', 'gymnasium') if name in sys.modules])"
     )
-    ran = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    ran = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=180)
     assert ran.stdout.strip() == "[]", ran.stderr
 
 
@@ -493,9 +515,36 @@ def test_ctrl_c_while_finish_waits_tells_what_is_owed(
     logger.log_metrics({"a": 1})
     assert store.wait_for(lambda it: it.blocked == 1)
     with pytest.raises(KeyboardInterrupt):
-        logger.finish(timeout=30)
+        logger.finish(timeout=60)
     assert "still owed" in caplog.records[-1].getMessage()
     store.release_writes()
+
+
+def test_ctrl_c_at_the_exit_ends_the_waiting_for_every_logger_and_no_run(tmp_path: Path) -> None:
+    script = """
+import os, signal, threading
+from rl_logging import ExperimentLogger
+from rl_logging.run.journaled import JournaledRun
+from rl_logging.testing import MemoryStore
+
+store, wait = MemoryStore(), JournaledRun._wait_for_delivery
+store.hold_writes()
+
+def waiting(run, deadline):
+    JournaledRun._wait_for_delivery = wait
+    threading.Thread(target=os.kill, args=(os.getpid(), signal.SIGINT)).start()
+    wait(run, deadline)
+
+JournaledRun._wait_for_delivery = waiting
+for name in ("one", "two"):
+    ExperimentLogger(sinks={"memory": store.make}, name=name, dir="runs").log_metrics({"a": 1})
+"""
+    (tmp_path / "train.py").write_text(script)
+    ran = subprocess.run([sys.executable, "train.py"], cwd=tmp_path, capture_output=True, text=True, timeout=180)
+    assert re.findall(r"run '(\w+)' (finished|killed)|(Error|Interrupt)", ran.stderr) == [
+        ("one", "finished", ""),
+        ("two", "finished", ""),
+    ]
 
 
 def test_ctrl_c_while_finish_waits_for_the_environment_ends_the_run(

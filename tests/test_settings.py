@@ -183,6 +183,8 @@ def test_an_error_names_where_the_value_came_from() -> None:
         loaded(None, {"RL_LOGGING_DELIVERY": "x"})
     with pytest.raises(SettingsError, match=r"^delivery: 'x' is not one of"):
         loaded(None, delivery="x")
+    with pytest.raises(SettingsError, match=r"^intervall: there is no such setting \(did you mean 'interval'\?\)"):
+        loaded(None, intervall=None)
     with pytest.raises(SettingsError, match=r"^wandb: got 'p', may be a mapping"):
         loaded({"wandb": "p"})
 

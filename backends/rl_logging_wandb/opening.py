@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import tempfile
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -31,6 +32,9 @@ _FOR_GOOD: Final = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno
 KNOCK_TIMEOUT_S: Final = 5
 
 _REPORTING: Final = "WANDB_ERROR_REPORTING"
+_lock: Final = threading.Lock()
+_beginning: Final[list[object]] = []
+"""One entry for each offline run that is being started, by several workers at once."""
 
 _TUNABLE: Final[Mapping[str, Any]] = {
     "init_timeout": 20.0,
@@ -109,13 +113,21 @@ def _begin(mode: Any, **arguments: Any) -> wandb.Run:
     From its start on the SDK measures each row that is logged and sends that to W&B's server, for an offline run as
     for any other unless ``WANDB_MODE`` is offline too.
     """
-    if mode != "offline" or _REPORTING in os.environ:
+    if mode != "offline":
         return wandb.init(mode=mode, **arguments)
-    os.environ[_REPORTING] = "false"
+    with _lock:
+        quiet = bool(_beginning) or _REPORTING not in os.environ
+        if quiet:
+            os.environ[_REPORTING] = "false"
+            _beginning.append(arguments)
     try:
         return wandb.init(mode=mode, **arguments)
     finally:
-        os.environ.pop(_REPORTING, None)
+        with _lock:
+            if quiet:
+                _beginning.pop()
+            if quiet and not _beginning:
+                os.environ.pop(_REPORTING, None)
 
 
 def _knock(options: Mapping[str, Any]) -> None:

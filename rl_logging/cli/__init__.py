@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import sys
 
 import click
 
@@ -25,6 +27,9 @@ from rl_logging.cli.top import top
 @click.version_option(rl_logging.__version__, prog_name="rl-logging")
 def main() -> None:
     """Looks at runs that rl_logging wrote, and delivers what they still owe."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what a terminal, or a file, cannot show is spelt out
+            stream.reconfigure(errors="backslashreplace")
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
 
 

@@ -76,7 +76,14 @@ class Finding(msgspec.Struct, frozen=True):
 @click.command()
 @click.argument("config", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--try", "attempt", is_flag=True, help="Sends a small run to each store, and says what came of it.")
-@click.option("--timeout", "timeout_s", default=30.0, show_default=True, help="For how many seconds to try.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    show_default=True,
+    help="For how many seconds to try.",
+)
 def doctor(config: Path | None, attempt: bool, timeout_s: float) -> None:
     """Says what is installed, what is configured, and what is wrong, with the remedy.
 
@@ -195,7 +202,9 @@ def _destination(sink: SinkSettings, loaded: Loaded) -> Iterator[Finding]:
 def _tried(config: Path | None, timeout_s: float) -> Iterator[Finding]:
     """Sends a run of one point to each store."""
     started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="rl-logging-doctor-") as scratch, _overheard() as told:
+    # A store that is not done in time goes on writing there, until this process ends.
+    folder = tempfile.TemporaryDirectory(prefix="rl-logging-doctor-", ignore_cleanup_errors=True)
+    with folder as scratch, _overheard() as told:
         try:
             logger = ExperimentLogger(config, name="rl-logging-doctor", dir=scratch, delivery="thread", quiet=True)
         except SettingsError as error:

@@ -111,8 +111,12 @@ def _noting(leave: Callable[..., NoReturn]) -> Callable[..., NoReturn]:
 
 
 def _finish_all() -> None:
+    timeout: float | None = None
     for logger in list(_open):
-        logger.finish(_status_of(logger))
+        try:
+            logger.finish(_status_of(logger), timeout)
+        except KeyboardInterrupt:  # it has ended the waiting, and of the loggers after this one too
+            timeout = 0.0
 
 
 def _status_of(logger: Ending) -> RunStatus:

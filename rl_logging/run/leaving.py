@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, cast
@@ -11,9 +12,10 @@ from rl_logging.run.interface import Run
 
 
 class LeavingRun:
-    """Stands before the run from ``sys.exit`` on, which raises an exception: whoever logs again has caught that.
+    """Stands before the run from ``sys.exit`` on, which raises an exception: whoever logs after it has caught that.
 
-    Only the thread that leaves counts: others, the user's and ours, log until the process ends.
+    Only the thread that leaves counts: others, the user's and ours, log until the process ends. What is logged on its
+    way out, in a ``finally``, an ``except`` or at the exit, does not say that it stays.
 
     Args:
         run: The run.
@@ -41,8 +43,17 @@ class LeavingRun:
         self.run.hold(tensors, accept, whole=whole)
 
     def _look(self) -> None:
-        if threading.get_ident() == self._thread:
+        if threading.get_ident() == self._thread and not _on_the_way_out():
             self._stay()
+
+
+def _on_the_way_out() -> bool:
+    if not threading.main_thread().is_alive():  # the functions of `atexit` run
+        return True
+    error = sys.exc_info()[1]
+    while error is not None and not isinstance(error, SystemExit):
+        error = error.__context__
+    return error is not None
 
 
 def about_to_leave(run: Run, status: RunStatus, stay: Callable[[], None]) -> Run:

@@ -42,16 +42,15 @@ def load(config: object, keywords: Mapping[str, Any], environ: Mapping[str, str]
         if environ.get(variable, "").strip():
             values[key] = _from_variable(key, environ[variable])
             places[key] = variable
+    known = (*CHECKS, "sinks")
+    for key in (*values, *keywords):
+        if key not in known:
+            place = key if key in keywords else f"{SECTION}.{key}"
+            raise SettingsError(f"{place}: there is no such setting{near_to(key, known)}; known are {listed(known)}")
     for key, value in keywords.items():
         if value is not None:
             values[key] = value
             places[key] = key
-    known = (*CHECKS, "sinks")
-    for key in values:
-        if key not in known:
-            raise SettingsError(
-                f"{SECTION}.{key}: there is no such setting{near_to(key, known)}; known are {listed(known)}"
-            )
     place = places.get("sinks", f"{SECTION}.sinks")
     asked = asked_sinks(config, whole, values.pop("sinks", None), place, environ, alone=not place.startswith(SECTION))
     checked = {

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from PIL import Image as Picture
 
 from rl_logging import ExperimentLogger
 from rl_logging.records import Config, Image, Model
-from rl_logging_wandb import rl_logging_look_command
+from rl_logging_wandb import opening, rl_logging_look_command
 from tests.support import wandb_file
 from tests.support.wandb_server import WandbServer
 from tests.support.wandb_sink import RUN_ID, deliver, make_context, make_sink, metrics
@@ -40,7 +41,7 @@ def sync(command: str, tmp_path: Path) -> str:
     program = str(Path(sys.executable).with_name("wandb"))
     environ = {**os.environ, "WANDB_DIR": str(tmp_path)}
     ran = subprocess.run(
-        [program, *words[1:]], capture_output=True, text=True, timeout=60, check=True, cwd=tmp_path, env=environ
+        [program, *words[1:]], capture_output=True, text=True, timeout=180, check=True, cwd=tmp_path, env=environ
     )
     logs = "".join(log.read_text() for log in (tmp_path / "wandb" / "logs").glob("debug-sync*.log"))
     # Its exit code is 0 whatever happens.
@@ -60,12 +61,36 @@ def test_an_offline_run_asks_no_server_unless_the_user_has_it_report(
         logger.log_metrics({"loss": 0.5})
 
     command = [sys.executable, "-m", "rl_logging", "sync", str(logger.run_dir)]
-    subprocess.run(command, capture_output=True, timeout=60, check=True)
+    subprocess.run(command, capture_output=True, timeout=180, check=True)
 
     (row,) = wandb_file.read(tmp_path / "logs").rows
     assert row["loss"] == 0.5
     # W&B's own client tells its server how long each row took, however offline the run is.
     assert bool(server.posted) == (reporting == "true")
+
+
+def test_of_offline_runs_that_start_at_once_none_asks_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WANDB_ERROR_REPORTING")
+    second_begins, first_is_over = threading.Event(), threading.Event()
+    seen: list[str | None] = []
+
+    def begin(mode: str, id: str) -> None:
+        if id == "first":
+            thread.start()
+            assert second_begins.wait(60)
+        else:
+            second_begins.set()
+            assert first_is_over.wait(60)
+        seen.append(os.environ.get("WANDB_ERROR_REPORTING"))
+
+    monkeypatch.setattr("wandb.init", begin)
+    thread = threading.Thread(target=lambda: opening._begin("offline", id="second"))
+    opening._begin("offline", id="first")
+    first_is_over.set()
+    thread.join(60)
+
+    assert seen == ["false", "false"]
+    assert "WANDB_ERROR_REPORTING" not in os.environ
 
 
 def test_the_real_sync_takes_all_of_an_offline_run(tmp_path: Path, server: WandbServer) -> None:
@@ -96,7 +121,7 @@ def test_the_real_sync_takes_all_of_an_offline_run(tmp_path: Path, server: Wandb
 
 
 def test_a_killed_run_and_its_continuation_sync_as_one(tmp_path: Path, server: WandbServer) -> None:
-    killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], cwd=ROOT, timeout=60, check=False)
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], cwd=ROOT, timeout=180, check=False)
     assert killed.returncode == -signal.SIGKILL
     options = {"mode": "offline", "dir": str(tmp_path / "logs")}
     rest = [metrics(seq, a=float(seq)) for seq in range(101, 201)]
