@@ -133,7 +133,7 @@ class ExperimentLogger(AdapterVerbs, FileVerbs, RunLifetime):
             id: The run's id; None: a new one, whatever the environment says.
             resume: As in the constructor.
             quiet: As in the constructor; None: as this run.
-            **settings: As in the constructor.
+            **settings: As in the constructor, without `parent` and `ranks`.
 
         Raises:
             SettingsError: A setting is wrong, or this logger was made in another process.

@@ -20,7 +20,7 @@ from tests.support.mlflow_server import MlflowServer
 from tests.support.processes import Watched, alive, run_command, run_script, start_script
 
 CALLS = 10_000
-DELIVERY_S = 90
+DELIVERY_S = 180
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="orphans are awaited by Linux's pidfd")
 
@@ -83,7 +83,7 @@ class Killed:
         assert process.stdin is not None
         process.stdin.write("\n")
         process.stdin.flush()
-        self.code = process.wait(60)
+        self.code = process.wait(180)
 
     def close(self) -> None:
         """Ends the workers."""
@@ -170,7 +170,8 @@ NO_SERVER = """
 import sys, time
 from rl_logging import ExperimentLogger
 
-with ExperimentLogger({"mlflow": {"tracking_uri": sys.argv[1]}}, dir="runs") as logger:
+config = {"mlflow": {"tracking_uri": sys.argv[1]}, "rl_logging": {"finish_timeout_s": 600}}
+with ExperimentLogger(config, dir="runs") as logger:
     began = time.perf_counter()
     for step in range(2000):
         logger.log_metrics({"x": float(step)}, step=step)
@@ -185,8 +186,8 @@ def test_without_a_server_training_ends_in_time_and_sync_sends_what_is_owed(tmp_
         done = run_script(NO_SERVER, tmp_path / "train", [server.uri])
         assert done.returncode == 0, done.stderr
         logging_s, finishing_s = map(float, done.stdout.split())
-        assert logging_s < 2
-        assert finishing_s < 15
+        assert logging_s < 10
+        assert finishing_s < 120  # a store that takes records would be waited for 600 s
         assert re.search(r"still owed", done.stderr), done.stderr
         assert "because:" in done.stderr
         (command,) = re.findall(r"rl-logging sync \S+", done.stderr)

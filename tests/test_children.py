@@ -98,6 +98,14 @@ def test_a_run_is_not_its_own_parent(tmp_path: Path) -> None:
         offline(tmp_path, id="me", parent="me")
 
 
+@pytest.mark.parametrize("key", ["parent", "ranks"])
+def test_what_a_child_would_not_heed_is_said(tmp_path: Path, key: str) -> None:
+    with offline(tmp_path) as parent:
+        with pytest.raises(SettingsError, match=rf"^{key}: child\(\) does not take it"):
+            parent.child(**{key: "all"})
+        assert len(list(find(parent.run_dir.parent))) == 1
+
+
 def test_a_child_of_a_logger_that_does_nothing_does_nothing(tmp_path: Path) -> None:
     with offline(tmp_path, delivery="disabled") as parent, parent.child("one", {"lr": 1}) as child:
         child.log_metrics({"a": 1.0})
@@ -159,7 +167,7 @@ def test_both_stores_show_them_together(tmp_path: Path, mlflow_uri: str, monkeyp
         with parent.child("here", {"lr": 2}) as child:
             child.log_metrics({"a": 2.0}, step=1)
         monkeypatch.setenv("RL_LOGGING_PARENT", str(parent.run_dir))
-        done = run_script(OTHER_PROCESS, tmp_path, [mlflow_uri], timeout_s=120)
+        done = run_script(OTHER_PROCESS, tmp_path, [mlflow_uri], timeout_s=300)
         assert done.returncode == 0, done.stderr
     client = MlflowClient(tracking_uri=mlflow_uri)
     experiment = client.get_experiment_by_name("p")

@@ -32,7 +32,15 @@ def program(cwd: Path, main: Path | None = None, *arguments: str) -> Program:
 def git(root: Path, *arguments: str) -> str:
     identity = ("-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "init.defaultBranch=main")
     command = ["git", "-C", str(root), *identity, "-c", "commit.gpgsign=false", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=180).stdout.strip()
+
+
+@pytest.fixture(autouse=True)
+def _time_for_git(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What these tests ask git and others is answered, however slow the machine is."""
+    for limit in ("COMMAND_S", "PATCH_S"):
+        monkeypatch.setattr(repository, limit, 60.0)
+    monkeypatch.setattr(environment, "NVIDIA_SMI_S", 60.0)
 
 
 @pytest.fixture
@@ -198,12 +206,18 @@ def test_a_git_that_hangs_costs_a_bounded_time(tmp_path: Path, work: Path, monke
     slow.write_text(f'#!/bin/sh\ncase "$*" in *show-toplevel*) exec {GIT} "$@";; *) exec sleep 60;; esac\n')
     slow.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
-    monkeypatch.setattr(repository, "COMMAND_S", 0.2)
-    monkeypatch.setattr(repository, "PATCH_S", 0.2)
+
+    def found(of: Program) -> repository.Repository | None:
+        there = repository.find_repository(of)
+        for limit in ("COMMAND_S", "PATCH_S"):  # from here on git hangs
+            monkeypatch.setattr(repository, limit, 0.2)
+        return there
+
+    monkeypatch.setattr(environment, "find_repository", found)
     results: list[Any] = []
     thread = threading.Thread(target=lambda: results.append(captured(tmp_path, program(work))), daemon=True)
     thread.start()
-    thread.join(20)
+    thread.join(50)
     assert results, "capture still waits for git"
     told, _, patched, _ = results[0]
     assert not patched
@@ -273,5 +287,5 @@ from rl_logging.sinks import Program
 environment.capture(Path("."), Program(pid=1, argv=("a",), cwd=".", executable="python"))
 print({"torch", "mlflow", "wandb"} & set(sys.modules))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=180, check=True)
     assert done.stdout.strip() == "set()"

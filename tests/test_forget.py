@@ -108,10 +108,10 @@ def test_a_running_delivery_stops_and_the_end_says_so(tmp_path: Path, caplog: py
     def phases() -> dict[str, str]:
         return {state.sink: state.phase for state in progress.states.values()}
 
-    assert progress.wait(lambda: phases()["dead"] == "backoff", 30)
+    assert progress.wait(lambda: phases()["dead"] == "backoff", 60)
     assert cli("forget", "--yes", "--sink", "dead", logger.run_dir).exit_code == 0
     logger._last_run._delivery.wake()  # type: ignore[attr-defined]
-    assert progress.wait(lambda: phases()["dead"] == "refused", 30)
+    assert progress.wait(lambda: phases()["dead"] == "refused", 60)
     logger.finish()
     assert "was given up (rl-logging forget), and gets nothing more" in caplog.text
     block = caplog.records[-1].getMessage()

@@ -45,9 +45,9 @@ def test_segments_go_while_the_run_goes_on_and_the_last_at_its_end(tmp_path: Pat
         for step in range(300):
             logger.log_metrics({"loss": step / 2}, step=step)
             if step % 50 == 49:
-                assert logger.flush(30)
+                assert logger.flush(60)
         logger.log_image("frame", np.zeros((4, 4, 3), np.uint8), step=300)
-        assert logger.flush(30)
+        assert logger.flush(60)
         assert len(segments(journal)) <= 2
         trimmed = read_trimmed(journal)
         assert trimmed is not None
@@ -98,7 +98,7 @@ def test_a_destination_that_comes_late_gets_what_is_logged_from_then_on(
         for step in range(100, 400):
             logger.log_metrics({"loss": 2.0}, step=step)
             if step % 100 == 99:
-                assert logger.flush(30)
+                assert logger.flush(60)
         pause = threading.Event()
         looks = 0
         while len(segments(Bundle(logger.run_dir).journal)) > 2:  # each store's worker does it when it has a moment

@@ -109,17 +109,6 @@ def test_a_lease_that_cannot_be_read_is_left_alone_for_a_while(tmp_path: Path, w
         assert not Lock(tmp_path / "a.lock").acquire()
 
 
-def test_the_heartbeat_touches_the_lease(tmp_path: Path, without_locks: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leases, "HEARTBEAT_S", 0.01)
-    lock, lease = Lock(tmp_path / "a.lock"), tmp_path / "a.lease"
-    assert lock.acquire()
-    os.utime(lease, (0, 0))
-    with Holder(tmp_path / "b.lock", native=True):  # whose start is the pause
-        pass
-    assert lease.stat().st_mtime > 0
-    lock.release()
-
-
 STALE = leases._Holder(host=socket.gethostname(), boot_id="an earlier boot", pid=1, started=0.0, token="stale")
 OTHERS = msgspec.structs.replace(STALE, host=f"not {socket.gethostname()}", token="theirs")
 
@@ -149,9 +138,11 @@ class Beats:
                 raise OSError(self._error, os.strerror(self._error), str(path))
         return self._read(path)
 
-    def wait(self, count: int) -> None:
+    def wait(self, more: int) -> None:
+        """Waits for so many further beats to begin, however many there were before."""
         with self._change:
-            assert self._change.wait_for(lambda: self._seen >= count, timeout=20), "the heartbeat has ended"
+            count = self._seen + more
+            assert self._change.wait_for(lambda: self._seen >= count, timeout=180), "the heartbeat has ended"
 
 
 @pytest.fixture
@@ -163,6 +154,16 @@ def lock(tmp_path: Path, without_locks: None, monkeypatch: pytest.MonkeyPatch) -
     lock.release()
 
 
+def test_the_heartbeat_touches_the_lease(tmp_path: Path, lock: Lock, monkeypatch: pytest.MonkeyPatch) -> None:
+    lease = tmp_path / "a.lease"
+    beats = Beats(lease)
+    monkeypatch.setattr(leases, "_read", beats)
+    assert lock.acquire()
+    os.utime(lease, (0, 0))
+    beats.wait(3)
+    assert lease.stat().st_mtime > 0
+
+
 @pytest.mark.parametrize("error", [errno.EIO, errno.ESTALE])
 def test_a_lease_that_cannot_be_read_for_a_while_is_not_lost(
     tmp_path: Path, lock: Lock, monkeypatch: pytest.MonkeyPatch, error: int
@@ -172,7 +173,7 @@ def test_a_lease_that_cannot_be_read_for_a_while_is_not_lost(
     monkeypatch.setattr(leases, "_read", beats)
     assert lock.acquire()
     os.utime(lease, (0, 0))
-    beats.wait(6)  # the fourth has touched it
+    beats.wait(6)  # of which three at most failed
     assert lease.stat().st_mtime > 0
     assert not lock.lost
 
@@ -187,7 +188,7 @@ def test_the_holder_is_told_when_another_has_taken_it_over(
     write(other, OTHERS)
     (beat,) = set(threading.enumerate()) - before
     os.replace(other, tmp_path / "a.lease")
-    beat.join(timeout=20)
+    beat.join(timeout=180)
     assert lock.lost
     assert "a.lease was taken over by another process" in caplog.text
     lock.release()
@@ -299,3 +300,16 @@ def test_a_directory_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="file"):
         Lock(tmp_path / "file" / "a.lock").acquire()
+
+
+def test_a_lock_whose_file_was_removed_says_so(tmp_path: Path) -> None:
+    first, second = Lock(tmp_path / "a.lock"), Lock(tmp_path / "a.lock")
+    assert first.acquire()
+    assert first.is_there
+    (tmp_path / "a.lock").unlink()
+    assert not first.is_there
+    assert second.acquire()
+    assert second.is_there
+    assert not first.is_there
+    first.release()
+    second.release()

@@ -80,7 +80,7 @@ def log(bundle: Bundle, steps: Sequence[int]) -> int:
 def deliver(bundle: Bundle) -> None:
     delivery = BundleDelivery(bundle, live=False, tell=lambda *_: None, warn=lambda *_: None)
     delivery.start()
-    assert delivery.join(30)
+    assert delivery.join(60)
 
 
 def steps_of(store: MemoryStore, run_id: str) -> list[int | None]:
@@ -90,7 +90,7 @@ def steps_of(store: MemoryStore, run_id: str) -> list[int | None]:
 def test_a_killed_program_that_goes_back_to_its_checkpoint_is_not_there_twice(tmp_path: Path, mlflow_uri: str) -> None:
     said = []
     for part, (steps, end) in enumerate(((6, "killed"), (3, "finished"))):
-        done = run_script(TRAIN, tmp_path, [part, steps, end], timeout_s=120)
+        done = run_script(TRAIN, tmp_path, [part, steps, end], timeout_s=300)
         assert done.returncode == (-signal.SIGKILL if end == "killed" else 0), done.stderr
         said.append(done.stdout.strip())
     assert said == ["False 0 0", "True 3 4"]
@@ -163,13 +163,13 @@ def test_a_delivery_that_is_at_it_ends_the_old_run_where_it_ends_and_begins_the_
 
     delivery = BundleDelivery(bundle, live=True, tell=tell, warn=lambda *_: None)
     delivery.start()
-    assert there.wait(30)
+    assert there.wait(60)
     add_rewind(bundle, Rewind(before_seq=3, step=2, time=0.0))
     writer = JournalWriter(bundle.journal, bundle.manifest.id)
     writer.append("metrics", 3, {"x": 4.0})
     writer.append("end", None, {"status": "finished"})
     delivery.wake()
-    assert delivery.join(30)
+    assert delivery.join(60)
     old, new = store.runs.values()
     assert [(step, value) for _, step, value in old.points] == [(1, 1.0), (2, 2.0), (3, 3.0)]
     assert [(step, value) for _, step, value in new.points] == [(1, 1.0), (2, 2.0), (3, 4.0)]

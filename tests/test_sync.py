@@ -188,7 +188,7 @@ def test_a_live_run_is_followed_to_its_end(tmp_path: Path) -> None:
     try:
         # Another sync may be first, and then has the run's lock for a while; or it finds the follower at it.
         assert cli("sync", run_dir).exit_code in (0, 1)
-        training.communicate("\n", timeout=60)
+        training.communicate("\n", timeout=180)
         assert training.returncode == 0
         out, _ = follower.communicate(timeout=90)
     finally:

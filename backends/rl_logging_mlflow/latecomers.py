@@ -32,7 +32,9 @@ def may_come(uri: str) -> bool:
 
 
 def late_ones(remote: RemoteRun, ours: str, experiment_ids: list[str], token: str) -> list[Any]:
-    """Returns the runs that bear the token of `ours` and are not it: empty ones, which are nobody's.
+    """Returns the runs that bear the token of `ours` and are not it: as they were created, which are nobody's.
+
+    A run that somebody made with all the tags of ours, to go on with it, began at another time.
 
     Args:
         remote: A run of the store.
@@ -41,7 +43,19 @@ def late_ones(remote: RemoteRun, ours: str, experiment_ids: list[str], token: st
         token: The token.
     """
     found = find(remote.client, experiment_ids, CREATION_TAG, token, _LATE_MOST)
-    return [run for run in found if run.info.run_id != ours and not run.data.metrics and not run.data.params]
+    began = {run.info.start_time for run in found if run.info.run_id == ours}
+    others = [run for run in found if run.info.run_id != ours and run.info.start_time in began]
+    return [run for run in others if _is_as_created(remote, run)]
+
+
+def _is_as_created(remote: RemoteRun, run: Any) -> bool:
+    if run.info.status != "RUNNING" or run.data.metrics or run.data.params:
+        return False
+    try:
+        return not remote.client.list_artifacts(run.info.run_id)
+    except Exception:  # whatever an artifact store's client raises: in doubt it is somebody's
+        _log.warning("run %s, which may have been created in vain, stays", run.info.run_id, exc_info=True)
+        return False
 
 
 def delete(remote: RemoteRun, run: Any) -> None:

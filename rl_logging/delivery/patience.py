@@ -54,6 +54,7 @@ class Patience:
         self.asked: object = None
         self._answered: object = None
         self._waits_until = 0.0
+        self._left_alone_until = 0.0
         self._over = threading.Event()
         self._stop = threading.Event()
         self._hurried = threading.Event()
@@ -179,9 +180,23 @@ class Patience:
         if self._told_to_end or (self.over and self.exhausted):
             raise StoppedError(words)
         awaited = (self.awaited or closing) and time.monotonic() < self._waits_until
-        self._wait(self._backoff.next_s(getattr(error, "retry_after_s", None), awaited=awaited))
+        asked_s = getattr(error, "retry_after_s", None)
+        wait_s = self._backoff.next_s(asked_s, awaited=awaited)
+        if asked_s is None:
+            self._wait(wait_s)
+        else:
+            self._leave_alone(wait_s)
         if self._told_to_end:
             raise StoppedError(words)
+
+    def _leave_alone(self, seconds: float) -> None:
+        """Waits for as long as the store has asked; it is tried once before, where somebody begins to wait for it."""
+        until = time.monotonic() + seconds
+        while not self._told_to_end and (now := time.monotonic()) < until:
+            self._wait(until - now)
+            if time.monotonic() >= self._left_alone_until:
+                self._left_alone_until = until
+                return
 
     def _wait(self, seconds: float) -> None:
         self._wake.wait(seconds)

@@ -137,7 +137,9 @@ class ArrivingRecords:
         except Exception as error:  # the device's errors are the training's to see, in its own next call
             self._lose(str(error))
             return
-        self._held.append(_Held(values, accept, size))
+        self._held.append(held := _Held(values, accept, size))
+        if self._closed:  # by another thread, which may not have seen this one any more
+            self._give_up(held)
         self._wakes.put(True)
 
     def take(self, timeout_s: float = -1) -> bool:
@@ -264,6 +266,12 @@ class ArrivingRecords:
         except Exception as error:
             if self.admits():
                 self._lose(str(error))
+
+    def _give_up(self, held: _Held) -> None:
+        with contextlib.suppress(ValueError):  # `close` has counted it
+            self._held.remove(held)
+            self._abandoned.append(held)
+            self._lose("the run has ended")
 
     def _waiter(self) -> threading.Thread:
         if self._thread is None:

@@ -11,13 +11,16 @@ import msgspec
 
 from rl_logging import plugins
 from rl_logging.run.identity import new_id
-from rl_logging.settings import Loaded, Settings, load
+from rl_logging.settings import Loaded, Settings, SettingsError, load
 from rl_logging.settings.sinks import SinkSettings
 
 log = logging.getLogger("rl_logging")
 
 OWN: Final = frozenset({"name", "id", "resume", "notes", "parent", "ranks", "group"})
 """Settings that a run does not take over. Its group follows from the parent's run directory."""
+
+NOT_A_CHILD_S: Final = ("parent", "ranks")
+"""Keywords that a run below another one would not heed: that is its parent, and who makes it logs."""
 
 OWN_OPTIONS: Final[Mapping[str, frozenset[str]]] = {
     "mlflow": frozenset({"run_id", "run_name", "parent_run_id"}),
@@ -41,6 +44,9 @@ def below(
     Raises:
         SettingsError: Something is wrong.
     """
+    for key in NOT_A_CHILD_S:
+        if keywords.get(key) is not None:
+            raise SettingsError(f"{key}: child() does not take it: for another parent's run, make an ExperimentLogger")
     # The environment speaks of the program's run: what it says came to the parent, and its id is the parent's alone.
     loaded = load(config, keywords, environ={})
     taken_over = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from rl_logging.bundle import resuming
 from rl_logging.run import summary
@@ -14,6 +14,9 @@ from rl_logging.run.journaled import JournaledRun
 from rl_logging.run.saved_model import SavedModel
 from rl_logging.run.scores import earlier_scores
 from rl_logging.run.summary import DestinationStatus
+
+STILL_WAITS_S: Final = 10.0
+"""How often delivery is told that somebody still waits."""
 
 
 class RunStanding(RunHandle):
@@ -124,13 +127,18 @@ class RunStanding(RunHandle):
         deadline = time.monotonic() + bounded(timeout)
         arrived = run.settle(bounded(timeout))
         target = run.accepted
-        run.wake(bounded(deadline - time.monotonic()))
 
         def settled() -> bool:
             states = [state for _, state in run.states().values()]
             return all(state.confirmed >= target or state.phase == "refused" for state in states)
 
-        run.wait(settled, bounded(deadline - time.monotonic()))
+        while True:
+            # Told anew now and then, so that nobody is thought to wait long after Ctrl-C has ended this.
+            until = min(deadline, time.monotonic() + STILL_WAITS_S)
+            rest_s = bounded(until - time.monotonic())
+            run.wake(rest_s)
+            if run.wait(settled, rest_s) or time.monotonic() < until or until == deadline:
+                break
         return arrived and all(state.confirmed >= target for _, state in run.states().values())
 
     def _repr_html_(self) -> str:

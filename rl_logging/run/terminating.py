@@ -22,6 +22,7 @@ from typing import Final, Protocol
 from rl_logging.records import RunStatus
 
 AGAIN_S: Final = 0.001
+AGAIN_LATEST_S: Final = 0.1
 AGAIN_MOST: Final = 1000
 
 
@@ -46,6 +47,8 @@ class Terminable(Protocol):
 _armed: list[Terminable] = []
 _owner = 0
 _put_off = 0
+_heard = 0
+_hearing = threading.RLock()
 _forking = threading.local()
 
 
@@ -72,14 +75,16 @@ def disarm(logger: Terminable) -> None:
 
 
 def _terminate(number: int, frame: object) -> None:
-    global _put_off
+    global _put_off, _heard
     if os.getpid() != _owner:  # a worker that was forked a moment ago: `_after_fork` is still to come
         _put_back()
         _die()
+    with _hearing:
+        _heard += 1
     if _put_off < AGAIN_MOST and any(logger.interrupted for logger in _armed):
         # What is being written comes first: it takes microseconds.
         _put_off += 1
-        threading.Thread(target=_again, daemon=True).start()
+        threading.Thread(target=_again, args=(_heard,), daemon=True).start()
         return
     _put_back()  # so that the next SIGTERM, ours or another, ends the process wherever it is
     grace_s = max((logger.grace_s for logger in _armed), default=0.0)
@@ -97,9 +102,16 @@ def _put_back() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _again() -> None:
-    threading.Event().wait(AGAIN_S)
-    os.kill(os.getpid(), signal.SIGTERM)
+def _again(heard: int) -> None:
+    """Sends SIGTERM until it is heard: one that comes just before the main thread waits in the system wakes nobody."""
+    pause_s = AGAIN_S
+    while True:
+        threading.Event().wait(pause_s)
+        with _hearing:  # once it is heard, one more may end the process at once
+            if _heard != heard:
+                return
+            os.kill(os.getpid(), signal.SIGTERM)
+        pause_s = min(2 * pause_s, AGAIN_LATEST_S)
 
 
 def _die_after(grace_s: float) -> None:
@@ -126,6 +138,8 @@ def _unblock() -> None:
 
 def _after_fork() -> None:
     """A forked worker dies of SIGTERM as it always did."""
+    global _hearing
+    _hearing = threading.RLock()
     _armed.clear()
     if threading.current_thread() is threading.main_thread():
         _put_back()

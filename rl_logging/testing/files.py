@@ -227,7 +227,7 @@ class FileStore:
         """Returns the folder that holds what a record pointed to."""
         return self.path.with_name(f"{self.path.name}.files") / run_id / str(seq)
 
-    def wait_for(self, true: Callable[[FileStore], bool], timeout_s: float = 10.0) -> bool:
+    def wait_for(self, true: Callable[[FileStore], bool], timeout_s: float = 60.0) -> bool:
         """Waits until `true(store)`, looking every few milliseconds; returns what it says then."""
         never = threading.Event()
         deadline = time.monotonic() + timeout_s

@@ -126,7 +126,7 @@ class MemoryStore:
                 raise LookupError(f"no run {run_id!r} in the store: it has {sorted(self.runs) or 'none'}")
             return self.runs[run_id]
 
-    def wait_for(self, true: Callable[[MemoryStore], bool], timeout_s: float = 10.0) -> bool:
+    def wait_for(self, true: Callable[[MemoryStore], bool], timeout_s: float = 60.0) -> bool:
         """Waits until `true(store)`, looking whenever something changed; returns what it says then.
 
         It is called with the store locked, and may look at `runs`, `run` and `blocked`.

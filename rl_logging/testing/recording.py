@@ -255,7 +255,7 @@ class _MemoryRun:
         """Returns at once: nothing is on its way."""
         return done()
 
-    def wake(self) -> None:
+    def wake(self, wait_s: float) -> None:
         """Nobody is there."""
 
     def finish(self, status: RunStatus, timeout_s: float) -> None:

@@ -53,7 +53,7 @@ torch.distributed.destroy_process_group()
 def test_the_first_process_logs_for_all_and_the_others_are_silent(tmp_path: Path) -> None:
     processes = [start_script(TRAIN, tmp_path / f"cwd_{rank}", [rank, tmp_path]) for rank in range(PROCESSES)]
     try:
-        ended = [process.communicate(timeout=120) for process in processes]
+        ended = [process.communicate(timeout=300) for process in processes]
     finally:
         for process in processes:
             process.kill()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,6 +17,7 @@ from rl_logging.delivery.book import Book
 from rl_logging.delivery.patience import Patience
 from rl_logging.launch import booting
 from rl_logging.launch.child import DeliveryProcess
+from rl_logging.run import standing
 from rl_logging.sinks import TransientError
 from rl_logging.testing.files import FileStore
 from rl_logging.testing.memory import MemoryStore
@@ -53,7 +55,42 @@ def test_while_somebody_waits_the_tries_are_close_together_and_spread(patience: 
 def test_a_time_that_the_store_named_is_kept_to(patience: Patience, waits: list[float]) -> None:
     patience.wake(1000.0)
     patience.pause(TransientError("too many requests", retry_after_s=7.0))
-    assert waits == [7.0]
+    assert waits == [pytest.approx(7.0, abs=0.1)]
+
+
+def test_it_is_kept_to_however_often_somebody_begins_to_wait(
+    patience: Patience, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = 1000.0
+
+    def asked_each_second(self: Patience, seconds: float) -> None:
+        nonlocal now_s
+        now_s += min(seconds, 1.0)
+
+    monkeypatch.setattr(Patience, "_wait", asked_each_second)
+    monkeypatch.setattr("rl_logging.delivery.patience.time", SimpleNamespace(monotonic=lambda: now_s))
+    tries = []
+    for _ in range(6):
+        patience.pause(TransientError("too many requests", retry_after_s=60.0))
+        tries.append(now_s - 1000.0)
+    # Once before its time, for whoever waits, and then when it has come.
+    assert tries == [1, 60, 61, 120, 121, 180]
+
+
+def test_a_flush_tells_again_and_again_that_it_still_waits(
+    tmp_path: Path, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(standing, "STILL_WAITS_S", 0.02)
+    with ExperimentLogger(sinks={"memory": store.make}, delivery="thread", dir=tmp_path, quiet=True) as logger:
+        told: list[float] = []
+        monkeypatch.setattr(logger._last_run, "wake", told.append)
+        logger.log_metrics({"a": 1.0})
+        store.hold_confirmation()
+        assert not logger.flush(timeout=0.2)
+        store.release_confirmation()
+        assert len(told) > 2
+        assert max(told) <= 0.02
+        assert logger.flush(60)
 
 
 def test_when_nobody_waits_any_more_the_store_is_left_in_peace(patience: Patience, waits: list[float]) -> None:

@@ -28,7 +28,7 @@ def test_what_is_refused_after_it_was_handed_over_is_set_aside_and_holds_nothing
         patience_s=5.0,
     )
     worker.start()
-    worker.join(30)
+    worker.join(60)
 
     state = worker.book.state
     assert not worker.is_alive()

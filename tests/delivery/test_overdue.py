@@ -15,8 +15,14 @@ from rl_logging.records import Record, RunStatus
 from rl_logging.sinks import Sink, SinkContext
 from rl_logging.testing.memory import MemorySink, MemoryStore
 from tests.support.bundles import fill, make_bundle, make_entry
+from tests.support.deadlines import Deadline
 
 CALL_S = 0.2
+
+
+@pytest.fixture
+def deadline(monkeypatch: pytest.MonkeyPatch) -> Deadline:
+    return Deadline(monkeypatch)
 
 
 @pytest.fixture
@@ -33,20 +39,24 @@ class Hanging(MemorySink):
         context: The run.
         store: Where it delivers.
         what: The call.
+        deadline: What passes then; None: the clock's does.
     """
 
-    def __init__(self, context: SinkContext, store: MemoryStore, what: str) -> None:
+    def __init__(self, context: SinkContext, store: MemoryStore, what: str, deadline: Deadline | None = None) -> None:
         super().__init__(context, store)
         self.what = what
+        self._deadline = deadline
         self.go_on = threading.Event()
-        self.inside: set[str] = set()
+        self.inside: set[threading.Thread] = set()
         self.closed_with: list[RunStatus | None] = []
         self.was_closed = threading.Event()
 
     def _hang(self, what: str) -> None:
-        self.inside.add(threading.current_thread().name)
+        self.inside.add(threading.current_thread())
         if what == self.what:
             self.what = ""
+            if self._deadline is not None:
+                self._deadline.passes()
             self.go_on.wait(60)
 
     def open(self, state: Any) -> Any:
@@ -76,7 +86,9 @@ class Yielding(Hanging):
         self.go_on.set()
 
 
-def work(folder: Path, make: Callable[[SinkContext], Sink], **options: Any) -> tuple[DestinationWorker, list[str]]:
+def work(
+    folder: Path, make: Callable[[SinkContext], Sink], call_s: float = CALL_S, **options: Any
+) -> tuple[DestinationWorker, list[str]]:
     entry = make_entry()
     bundle = make_bundle(folder, entry)
     fill(bundle, 50)
@@ -87,7 +99,7 @@ def work(folder: Path, make: Callable[[SinkContext], Sink], **options: Any) -> t
         make,
         tell=lambda state: errors.append(state.last_error or ""),
         warn=lambda message: None,
-        call_s=CALL_S,
+        call_s=call_s,
         **{"live": False, "patience_s": 20.0, **options},
     )
     worker.start()
@@ -104,15 +116,17 @@ def await_error(worker: DestinationWorker, errors: list[str], words: str) -> Non
 
 
 @pytest.mark.parametrize("what", ["open", "write", "confirmed", "close"])
-def test_a_call_that_hangs_is_left_behind_and_a_new_sink_goes_on(tmp_path: Path, store: MemoryStore, what: str) -> None:
+def test_a_call_that_hangs_is_left_behind_and_a_new_sink_goes_on(
+    tmp_path: Path, store: MemoryStore, deadline: Deadline, what: str
+) -> None:
     made: list[Hanging] = []
 
     def make(context: SinkContext) -> Sink:
-        made.append(Hanging(context, store, what if not made else ""))
+        made.append(Hanging(context, store, what if not made else "", deadline))
         return made[-1]
 
     worker, errors = work(tmp_path, make)
-    worker.join(30)
+    worker.join(60)
     assert not worker.is_alive()
     assert any(f"the sink's {what} has not returned" in error for error in errors)
     assert len(made) == 2
@@ -122,21 +136,21 @@ def test_a_call_that_hangs_is_left_behind_and_a_new_sink_goes_on(tmp_path: Path,
     assert store.run().status == "finished"
     # What comes back after all is let go of by its own thread, and moves nothing.
     made[0].go_on.set()
-    assert made[0].was_closed.wait(10)
+    assert made[0].was_closed.wait(60)
     assert all(len(sink.inside) == 1 for sink in made), "two threads were in one sink"
     assert list(store.run().records) == list(range(1, 51))
 
 
-def test_a_sink_that_can_is_asked_to_give_up_its_call(tmp_path: Path, store: MemoryStore) -> None:
+def test_a_sink_that_can_is_asked_to_give_up_its_call(tmp_path: Path, store: MemoryStore, deadline: Deadline) -> None:
     made: list[Yielding] = []
 
     def make(context: SinkContext) -> Sink:
         assert all(sink.closed_with[-1:] == [None] for sink in made), "an earlier one is still at it"
-        made.append(Yielding(context, store, "write" if not made else ""))
+        made.append(Yielding(context, store, "write" if not made else "", deadline))
         return made[-1]
 
-    worker, _ = work(tmp_path, make)
-    worker.join(30)
+    worker, _ = work(tmp_path, make, call_s=60.0)
+    worker.join(60)
     assert worker.book.state.phase == "done"
     assert len(made) == 2
     assert sorted(store.run().records) == list(range(1, 51))
@@ -152,7 +166,7 @@ def test_calls_that_never_return_are_bounded_in_number_and_told(tmp_path: Path, 
     worker, errors = work(tmp_path, make)
     await_error(worker, errors, f"{ABANDONED_MOST} calls to this sink have not returned")
     worker.stop()
-    worker.join(30)
+    worker.join(60)
     assert not worker.is_alive()
     assert len(made) == ABANDONED_MOST
     assert worker.book.state.confirmed == 0
@@ -160,12 +174,14 @@ def test_calls_that_never_return_are_bounded_in_number_and_told(tmp_path: Path, 
         sink.go_on.set()
 
 
-def test_a_live_object_is_not_touched_while_a_call_is_in_it(tmp_path: Path, store: MemoryStore) -> None:
+def test_a_live_object_is_not_touched_while_a_call_is_in_it(
+    tmp_path: Path, store: MemoryStore, deadline: Deadline
+) -> None:
     made: list[Hanging] = []
 
     def give(context: SinkContext) -> Sink:
         if not made:
-            made.append(Hanging(context, store, "write"))
+            made.append(Hanging(context, store, "write", deadline))
         return made[0]
 
     worker, errors = work(tmp_path, give)
@@ -173,6 +189,6 @@ def test_a_live_object_is_not_touched_while_a_call_is_in_it(tmp_path: Path, stor
     assert len(made[0].inside) == 1
     made[0].go_on.set()
     worker.wake()
-    worker.join(30)
+    worker.join(60)
     assert worker.book.state.phase == "done"
     assert sorted(store.run().records) == list(range(1, 51))

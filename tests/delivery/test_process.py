@@ -47,7 +47,7 @@ def process_of() -> DeliveryProcess:
 def ended(pid: int) -> bool:
     """Waits for a process's end; True once it is gone."""
     stop = threading.Event()
-    timer = threading.Timer(30, stop.set)
+    timer = threading.Timer(90, stop.set)
     timer.start()
     try:
         started = started_at(pid)
@@ -63,17 +63,17 @@ from rl_logging import ExperimentLogger
 logger = ExperimentLogger(sinks={sink(folder / "out.jsonl")!r}, dir="runs", name="x", id="mine", delivery={delivery!r})
 """
     return subprocess.run(
-        [sys.executable, "-c", head + script], cwd=folder, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", head + script], cwd=folder, capture_output=True, text=True, timeout=180
     )
 
 
 def await_delivery(folder: Path) -> FileStore:
     """Waits until the delivery process of the run in `folder` is done with it."""
     store = FileStore(folder / "out.jsonl")
-    assert store.wait_for(lambda it: it.status("mine") not in (None, "running"), 30)
+    assert store.wait_for(lambda it: it.status("mine") not in (None, "running"), 90)
     bundle = Bundle(folder / "runs" / "x-mine")
     reached = threading.Event()
-    for _ in range(3000):
+    for _ in range(9000):
         if all(state.phase == "done" for _, state, _ in states(bundle).values()):
             return store
         reached.wait(0.01)
@@ -84,7 +84,7 @@ def test_records_reach_the_store_through_a_process_of_its_own(tmp_path: Path) ->
     with ExperimentLogger(sinks=sink(tmp_path / "out.jsonl"), dir=tmp_path / "runs", quiet=True) as logger:
         for step in range(1000):
             logger.log_metrics({"a": step}, step=step)
-        assert logger.flush()
+        assert logger.flush(60)
         pid = process_of().pid
         assert pid not in (None, os.getpid())
         assert os.getsid(pid) == pid != os.getsid(0)
@@ -163,7 +163,7 @@ def test_a_process_that_has_waited_in_vain_is_no_zombie(tmp_path: Path) -> None:
     assert pid is not None
     assert ended(pid)
     pause = threading.Event()
-    for _ in range(3000):
+    for _ in range(9000):
         if process.pid is None:
             break
         pause.wait(0.01)
@@ -209,13 +209,13 @@ def test_a_delivery_process_that_is_killed_is_started_again_and_nothing_is_doubl
     with ExperimentLogger(sinks=sink(path), dir=tmp_path / "runs", quiet=True) as logger:
         for step in range(100):
             logger.log_metrics({"a": step}, step=step)
-        assert logger.flush()
+        assert logger.flush(60)
         killed = process_of().pid
         assert killed is not None
         os.kill(killed, signal.SIGKILL)
         for step in range(100, 200):
             logger.log_metrics({"a": step}, step=step)
-        assert logger.flush(30)
+        assert logger.flush(60)
         assert process_of().pid != killed
     assert FileStore(path).points() == [("a", step, float(step)) for step in range(200)]
 
@@ -227,7 +227,7 @@ def test_without_a_hello_a_thread_takes_over_with_one_warning(
     monkeypatch.setattr(child, "RESTART_AFTER_S", 0.01)
     with ExperimentLogger(sinks=sink(tmp_path / "out.jsonl"), dir=tmp_path / "runs", quiet=True) as logger:
         logger.log_metrics({"a": 1})
-        assert logger.flush(30)
+        assert logger.flush(60)
     assert FileStore(tmp_path / "out.jsonl").points() == [("a", 0, 1.0)]
     told = [record.getMessage() for record in caplog.records if "a thread of this one delivers" in record.getMessage()]
     assert len(told) == 1
@@ -241,7 +241,7 @@ def test_a_process_that_says_nothing_is_replaced(
     monkeypatch.setattr(child, "HELLO_S", 0.2)
     with ExperimentLogger(sinks=sink(tmp_path / "out.jsonl"), dir=tmp_path / "runs", quiet=True) as logger:
         logger.log_metrics({"a": 1})
-        assert logger.flush(30)
+        assert logger.flush(60)
     assert any("a thread of this one delivers" in record.getMessage() for record in caplog.records)
 
 
@@ -313,13 +313,13 @@ def test_sigterm_and_ctrl_c_are_not_for_the_delivery_process(tmp_path: Path) -> 
     path = tmp_path / "out.jsonl"
     with ExperimentLogger(sinks=sink(path), dir=tmp_path / "runs", quiet=True) as logger:
         logger.log_metrics({"a": 1})
-        assert logger.flush()
+        assert logger.flush(60)
         pid = process_of().pid
         assert pid is not None
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             os.kill(pid, number)
         logger.log_metrics({"a": 2})
-        assert logger.flush()
+        assert logger.flush(60)
         assert process_of().pid == pid
     assert len(FileStore(path).points()) == 2
 
@@ -334,7 +334,7 @@ def test_a_store_that_is_down_at_the_end_is_given_up_in_time_and_said(
     logger = ExperimentLogger(sinks=sink(path, down_while=str(down)), dir=tmp_path / "runs", name="x")
     logger.log_metrics({"a": 1})
     pid = process_of().pid
-    logger.finish(timeout=30)
+    logger.finish(timeout=60)
     assert pid is not None
     assert ended(pid)
     block = caplog.records[-1].getMessage()
@@ -357,7 +357,7 @@ def test_a_store_that_is_back_just_before_the_end_is_asked_once_more(tmp_path: P
     with ExperimentLogger(sinks=sink(path, down_while=str(down)), dir=tmp_path / "runs", quiet=True) as logger:
         logger.log_metrics({"a": 1})
         progress = logger._last_run._delivery.progress  # type: ignore[attr-defined]
-        assert progress.wait(lambda: [it.phase for it in progress.states.values()] == ["backoff"], 30)
+        assert progress.wait(lambda: [it.phase for it in progress.states.values()] == ["backoff"], 60)
         progress.moved_at -= 1000  # as if it had been down for long
         down.unlink()
     assert FileStore(path).points() == [("a", 0, 1.0)]
@@ -401,7 +401,7 @@ def test_a_hostile_working_directory_is_not_imported_from(tmp_path: Path) -> Non
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
     )
     assert ran.returncode == 0, ran.stderr
     assert FileStore(tmp_path / "out.jsonl").points() == [("a", 0, 1.0)]
@@ -411,7 +411,7 @@ def test_a_stopped_delivery_process_never_blocks_the_caller(tmp_path: Path) -> N
     path = tmp_path / "out.jsonl"
     logger = ExperimentLogger(sinks=sink(path), dir=tmp_path / "runs", quiet=True)
     logger.log_metrics({"a": 1})
-    assert logger.flush()
+    assert logger.flush(60)
     pid = process_of().pid
     assert pid is not None
     os.kill(pid, signal.SIGSTOP)

@@ -22,7 +22,7 @@ from rl_logging.adapters.stable_baselines3 import names as sb3_names
 from rl_logging.bundle import Manifest, SinkEntry, WriterInfo
 from rl_logging.bundle.destination import DestinationState
 from rl_logging.cli import main
-from rl_logging.settings import Settings
+from rl_logging.settings import Settings, SettingsError, load
 from rl_logging.settings.callbacks import CheckpointSettings, EvalSettings, VideoSettings
 from tests.docs.blocks import DOCS, README
 
@@ -52,17 +52,18 @@ def test_every_hook_is_documented():
         assert inspect.getdoc(getattr(hookspecs, hook))
 
 
-def test_every_setting_is_documented_with_its_keyword_and_default():
+def test_every_setting_is_a_keyword_and_documented_with_its_default():
     rows = re.findall(
-        r"^   \* - ``(\w+)``\n     - (yes|no)\n     - (.+)\n     - (.+)$",
+        r"^   \* - ``(\w+)``\n     - (.+)\n     - (.+)$",
         part(page("settings"), "rl_logging"),
         flags=re.MULTILINE,
     )
-    keywords = set(inspect.signature(rl_logging.ExperimentLogger).parameters)
     defaults = {field.name: field.default for field in msgspec.structs.fields(Settings)} | {"sinks": None}
     assert [key for key, *_ in rows] == list(defaults)
-    for key, keyword, default, _ in rows:
-        assert (keyword == "yes") == (key in keywords), key
+    load(None, dict.fromkeys(defaults))  # each is a keyword too, here with nothing in it
+    with pytest.raises(SettingsError, match="there is no such setting"):
+        load(None, {"keyword": None})
+    for key, default, _ in rows:
         words = {None: "null", False: "false", (): "none", 60.0: "60", 8.0: "8"}
         expected = defaults[key] if isinstance(defaults[key], str) else words[defaults[key]]
         assert default.strip("`") == expected, key

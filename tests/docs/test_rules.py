@@ -48,7 +48,7 @@ plugin.destination(plugin.resolve_options({{}}, surroundings))
 print(json.dumps([module for module in {SDKS!r} if module in sys.modules]))
 """
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=180, check=False
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == []
@@ -58,7 +58,7 @@ def test_the_package_itself_imports_nothing_heavy(tmp_path: Path):
     heavy = (*SDKS, "numpy", "PIL", "rich")
     code = f"import json, sys, rl_logging; print(json.dumps([m for m in {heavy!r} if m in sys.modules]))"
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=180, check=False
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == []

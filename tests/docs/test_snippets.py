@@ -22,7 +22,7 @@ from rl_logging.records import Metrics, Record, decode
 from rl_logging.settings import load
 from tests.docs.blocks import README, ROOT, Block, blocks
 
-TIMEOUT_S = 120
+TIMEOUT_S = 300
 
 
 class Shown(NamedTuple):

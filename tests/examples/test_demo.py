@@ -54,7 +54,7 @@ class Demo:
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     folder = tmp_path_factory.mktemp("demo")
     command = f"rl-logging demo --dir out --timesteps {TIMESTEPS}"
-    return Demo(folder / "out", run_command(command, folder, 180, own_environ(folder / "home")))
+    return Demo(folder / "out", run_command(command, folder, 600, own_environ(folder / "home")))
 
 
 def test_it_ends_well_and_shows_what_was_delivered(demo: Demo) -> None:

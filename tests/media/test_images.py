@@ -194,7 +194,7 @@ dump_image(figure, Path(sys.argv[1]), "s")
 assert figure.canvas is canvas and figure.dpi == 80
 assert "matplotlib.pyplot" not in sys.modules
 """
-    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, timeout=180)
     with PIL.Image.open(tmp_path / "s.png") as opened:
         assert opened.size == (160, 120)
         red = (np.asarray(opened.convert("RGB")) == [255, 0, 0]).all(axis=-1)
@@ -252,7 +252,7 @@ resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 dump_image(np.full((300, 300, 3), 200, np.uint8), Path(sys.argv[1]), "half")
 """
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "media")], timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "media")], timeout=180, check=False)
     assert done.returncode == -signal.SIGXFSZ
     left = [path for path in (tmp_path / "media").iterdir() if path.stat().st_size == 100_000]
     assert len(left) == 1, "it was not killed while it wrote"
@@ -279,7 +279,7 @@ for dump in (lambda: dump_image(np.zeros((300, 300, 3), np.uint8), Path(sys.argv
         print(error.errno)
 """
     done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "m")], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", code, str(tmp_path / "m")], capture_output=True, text=True, timeout=180, check=True
     )
     assert done.stdout.split() == ["27", "27"]
     assert list((tmp_path / "m").iterdir()) == []

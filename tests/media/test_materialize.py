@@ -129,7 +129,7 @@ def test_many_threads_make_one_file_once(tmp_path: Path, monkeypatch: pytest.Mon
     paths: list[Path] = []
 
     def work() -> None:
-        start.wait(10)
+        start.wait(60)
         paths.append(materialize(tmp_path, video("s.mp4")))
 
     threads = [threading.Thread(target=work) for _ in range(6)]
@@ -167,7 +167,7 @@ for number in range(30):
         process.stdin.write(b"\n")
         process.stdin.flush()
     for process in processes:
-        process.communicate(timeout=60)
+        process.communicate(timeout=180)
         assert process.returncode == 0
     names = sorted(os.listdir(tmp_path / "m"))
     assert names == sorted(f"s{number}.png" for number in range(30))

@@ -41,7 +41,7 @@ def deliver(run_dir: Path, frames: object, fps: float = 30.0, **options: Any) ->
 
 def probe(path: Path) -> str:
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-i", str(path)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False).stderr
+    return subprocess.run(command, capture_output=True, text=True, timeout=180, check=False).stderr
 
 
 def decode(path: Path) -> tuple[float, np.ndarray]:
@@ -52,7 +52,7 @@ def decode(path: Path) -> tuple[float, np.ndarray]:
     width, height = int(declared[1]), int(declared[2])
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-i", str(path), "-fps_mode", "passthrough"]
     frames = subprocess.run(
-        [*command, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"], capture_output=True, timeout=30, check=True
+        [*command, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"], capture_output=True, timeout=180, check=True
     ).stdout
     return float(declared[3]), np.frombuffer(frames, np.uint8).reshape(-1, height, width, 3)
 
@@ -157,7 +157,7 @@ def _of(path: Path, *arguments: str) -> Path:
     assert source is not None
     size = f"{FRAMES.shape[2]}x{FRAMES.shape[1]}"
     command = [source.program, "-loglevel", "error", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-r", "10"]
-    subprocess.run([*command, "-i", "pipe:0", *arguments, str(path)], input=FRAMES.tobytes(), check=True, timeout=60)
+    subprocess.run([*command, "-i", "pipe:0", *arguments, str(path)], input=FRAMES.tobytes(), check=True, timeout=180)
     return path
 
 
@@ -240,7 +240,7 @@ def frames():
     os.kill(os.getpid(), signal.SIGKILL)
 dump_video(frames(), Path(sys.argv[1]), "s", 30, raw_limit_bytes=int(sys.argv[2]))
 """
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "m"), str(limit)], timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "m"), str(limit)], timeout=180, check=False)
     assert done.returncode == -signal.SIGKILL
     assert not list((tmp_path / "m").glob("s*"))
     with pytest.raises(MediaError, match="neither it nor its raw dump"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,8 +12,8 @@ import torch
 
 from rl_logging import ExperimentLogger
 from rl_logging.records import Image, Metrics, Video
-from rl_logging.run import arriving
-from tests.support.cuda_stand_in import CudaTensor, Stream, on_cuda
+from rl_logging.run import arriving, keeping
+from tests.support.cuda_stand_in import WAIT_S, CudaTensor, Stream, on_cuda
 from tests.support.journaled import records, warnings
 
 
@@ -101,3 +103,81 @@ def test_a_picture_that_has_not_arrived_at_the_end_is_told(
     assert media(logger) == []
     assert logger._last_run.lost == 1  # type: ignore[attr-defined]
     assert any("1 records had not arrived" in message for message in warnings(caplog))
+
+
+@pytest.fixture
+def waited_for(logger: ExperimentLogger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread of the logger's accepts what arrives, as where the driver lets it."""
+    monkeypatch.setattr(logger._last_run._arriving, "_may_wait", lambda: True)  # type: ignore[attr-defined]
+
+
+class Writing:
+    """A moment of the logger's thread in which it is held up: `reached`, until `go` is set.
+
+    Args:
+        then: What it is about to call.
+        kind: Only where this is the first argument; None: always.
+    """
+
+    def __init__(self, then: Callable[..., Any], kind: str | None = None) -> None:
+        self._then = then
+        self._kind = kind
+        self.reached, self.go = threading.Event(), threading.Event()
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        if self._kind in (None, arguments[0]):
+            self.reached.set()
+            assert self.go.wait(WAIT_S)
+        return self._then(*arguments, **keywords)
+
+
+@pytest.mark.usefixtures("waited_for")
+def test_a_video_that_is_being_written_at_the_end_is_counted(
+    logger: ExperimentLogger, stream: Stream, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run: Any = logger._last_run
+    written = Writing(keeping.keep_video)
+    monkeypatch.setattr(keeping, "keep_video", written)
+    logger.log_video("view", torch.zeros(3, 4, 4, dtype=torch.uint8).as_subclass(CudaTensor), step=1)
+    logger.log_metrics({"loss": on_cuda(0.5)}, step=2)
+    stream.run()
+    assert written.reached.wait(WAIT_S)
+    logger.finish(timeout=0)
+    assert run.lost == 2
+    assert any("2 records had not arrived" in message for message in warnings(caplog))
+    written.go.set()
+    run._arriving._thread.join(WAIT_S)
+    assert (media(logger), metrics(logger), run.lost) == ([], [], 2)
+
+
+@pytest.mark.usefixtures("waited_for")
+def test_what_is_being_appended_at_the_end_is_kept(
+    logger: ExperimentLogger, stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run: Any = logger._last_run
+    appended = Writing(run._journal.append, Image.kind)
+    monkeypatch.setattr(run._journal, "append", appended)
+    monkeypatch.setattr(arriving, "ADMITTED_S", WAIT_S)
+    monkeypatch.setattr(run._arriving, "settle", lambda timeout_s: appended.go.set())  # the last moment but one
+    logger.log_image("view", torch.zeros(4, 4, dtype=torch.uint8).as_subclass(CudaTensor), step=1)
+    stream.run()
+    assert appended.reached.wait(WAIT_S)
+    logger.finish(timeout=0)
+    assert ([record.step for record in media(logger)], run.lost) == ([1], 0)
+
+
+@pytest.mark.usefixtures("waited_for")
+def test_what_was_about_to_be_appended_when_the_journal_was_sealed_is_counted(
+    logger: ExperimentLogger, stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run: Any = logger._last_run
+    appended = Writing(run._journal.append, Image.kind)
+    monkeypatch.setattr(run._journal, "append", appended)
+    monkeypatch.setattr(arriving, "ADMITTED_S", 0.0)
+    logger.log_image("view", torch.zeros(4, 4, dtype=torch.uint8).as_subclass(CudaTensor), step=1)
+    stream.run()
+    assert appended.reached.wait(WAIT_S)
+    logger.finish(timeout=0)
+    appended.go.set()
+    run._arriving._thread.join(WAIT_S)
+    assert (media(logger), run.lost) == ([], 1)

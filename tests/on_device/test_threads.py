@@ -66,6 +66,22 @@ def test_beyond_the_most_it_drops_and_counts(stream: Stream, monkeypatch: pytest
     assert accepted == [[0.0], [1.0], [2.0]]
 
 
+def test_what_another_thread_ends_the_run_before_is_counted(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
+    records, accepted, told = held(stream)
+    start = DeviceCopies.start
+
+    def ended_meanwhile(*arguments: Any) -> Any:
+        closing = threading.Thread(target=records.close, args=(0.0,))
+        closing.start()
+        closing.join(WAIT_S)
+        return start(*arguments)
+
+    monkeypatch.setattr(DeviceCopies, "start", ended_meanwhile)
+    records.hold([on_cuda(0.5)], accepted.append)
+    assert (len(records), records.lost, len(told)) == (0, 1, 1)
+    assert accepted == []
+
+
 # -- interrupted ----------------------------------------------------------------------------------------------------
 
 

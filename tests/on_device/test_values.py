@@ -44,11 +44,11 @@ def test_the_caller_does_not_wait_and_other_records_do_not_either(logger: Experi
 def test_flush_waits_for_the_device_and_then_for_the_store(tmp_path: Path, stream: Stream) -> None:
     store = MemoryStore()
     with ExperimentLogger(dir=tmp_path, sinks={"memory": store.make}, quiet=True) as logger:
-        assert logger.flush()
+        assert logger.flush(60)
         logger.log_metrics({"loss": on_cuda(0.5)})
         assert not logger.flush(timeout=0)
         stream.run()
-        assert logger.flush()
+        assert logger.flush(60)
         assert [record.values for record in store.run().records.values() if isinstance(record, Metrics)] == [
             {"loss": 0.5}
         ]

@@ -20,7 +20,7 @@ SHOWN = {
     "local runs": "runs, params, metrics, checkpoints and tags below one parent, in a local store",
     "local ui": "the command that shows them, for our store",
 }
-TIMEOUT_S = 300
+TIMEOUT_S = 600
 
 # The better trial is at its best one iteration before its end; the other goes on from it, by another learning rate.
 SWEEP = """

@@ -69,7 +69,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
     program += [SNIPPETS[name].code for name in names]
     program += [changed("callbacks").code, changed("custom callback").code]
     program += ["model.learn(64, callback=[*logger.get_callbacks(), CustomCallback(logger)])"]
-    done = run_script("\n".join(program), folder, timeout_s=120)
+    done = run_script("\n".join(program), folder, timeout_s=300)
     assert done.returncode == 0, done.stderr
     assert "not logged" not in done.stderr
     return folder
@@ -130,7 +130,7 @@ def test_the_command_finds_the_run_and_a_server_gets_it(
     with WandbServer() as server:
         environ = {**os.environ, "WANDB_BASE_URL": server.url, "WANDB_API_KEY": API_KEY, "WANDB_DIR": str(tmp_path)}
         program = str(Path(sys.executable).with_name(wandb))
-        subprocess.run([program, sync, *found], cwd=ran, env=environ, check=True, capture_output=True, timeout=60)
+        subprocess.run([program, sync, *found], cwd=ran, env=environ, check=True, capture_output=True, timeout=180)
         (run,) = server.runs.values()
     assert len(run.rows) == len(stored.rows)
     assert run.summary["training/reward"] == 100.0

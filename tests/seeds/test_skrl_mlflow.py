@@ -62,7 +62,7 @@ def said(store: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     for name in FILTERS:
         body = f"runner = Runner(env, agent_cfg)\n{changed(name, store).code}\nrunner.run()\n"
         program += [f"with mlflow.start_run(run_name={name!r}):", textwrap.indent(body, "    ")]
-    done = run_script("\n".join(program), tmp_path_factory.mktemp("program"), timeout_s=120)
+    done = run_script("\n".join(program), tmp_path_factory.mktemp("program"), timeout_s=300)
     assert done.returncode == 0, done.stderr
     assert "Failed to extract or log" not in done.stderr
     return done.stderr

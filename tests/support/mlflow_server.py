@@ -19,17 +19,17 @@ from typing import Any
 
 from tests.support.mlflow_database import database
 
-START_TIMEOUT_S = 90
-END_TIMEOUT_S = 10
-LIFETIME_S = 900
+START_TIMEOUT_S = 180
+END_TIMEOUT_S = 30
+LIFETIME_S = 7200
 """A server ends by then, whatever became of the test that started it."""
 
 
 class MlflowServer:
     """A server with a SQLite database and artifacts of its own below `folder`.
 
-    The port is reserved when the object is made: until `start`, and after `stop` or `kill`, connections to it are
-    refused, and nobody else gets it.
+    The port is reserved while there is the object: until `start`, and after `stop` or `kill`, connections to it are
+    refused, and nobody else ever gets it.
 
     Args:
         folder: Where database, artifacts and ``server.log`` go.
@@ -64,7 +64,6 @@ class MlflowServer:
         environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         if not (self.folder / "server.db").exists():
             database(self.folder / "server.db", "mlflow-artifacts:")
-        self._release()
         with (self.folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
                 command, cwd=self.folder, env=environ, stdout=log, stderr=log, start_new_session=True
@@ -97,7 +96,7 @@ class MlflowServer:
 
     def get(self, path: str) -> Any:
         """Returns the JSON answer to a GET of `path`, as MLflow's pages ask for it."""
-        with urllib.request.urlopen(self.uri + path, timeout=20) as answer:
+        with urllib.request.urlopen(self.uri + path, timeout=180) as answer:
             return json.loads(answer.read())
 
     def _answers(self) -> bool:
@@ -128,19 +127,22 @@ class MlflowServer:
             os.killpg(process.pid, number)
 
     def _reserve(self) -> None:
-        # Bound but not listening: connections are refused, and the port is ours.
-        self._reservation = socket.socket()
-        self._reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Bound but not listening: connections are refused, and the port is ours. The server, which reuses addresses,
+        # gets it beside this one; a second one only once nobody listens.
+        reservation = socket.socket()
+        reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         for _ in range(END_TIMEOUT_S * 20):
             try:
-                self._reservation.bind(("127.0.0.1", self._port))
+                reservation.bind(("127.0.0.1", self._port))
                 break
             except OSError:
                 # The server's own children, which are not ours to wait for, are still letting go of it.
                 select.select([], [], [], 0.05)
         else:
             raise RuntimeError(f"port {self._port} is still taken {END_TIMEOUT_S} s after the server's end")
-        self._port = self._reservation.getsockname()[1]
+        self._release()
+        self._reservation = reservation
+        self._port = reservation.getsockname()[1]
 
     def _release(self) -> None:
         if self._reservation is not None:

@@ -33,7 +33,7 @@ def start_script(
 
 
 def run_script(
-    source: str, cwd: Path, arguments: Sequence[object] = (), timeout_s: float = 60
+    source: str, cwd: Path, arguments: Sequence[object] = (), timeout_s: float = 180
 ) -> subprocess.CompletedProcess[str]:
     """Runs `source` to its end.
 
@@ -57,7 +57,7 @@ def with_root_on_path() -> dict[str, str]:
 
 
 def run_command(
-    line: str, cwd: Path, timeout_s: float = 120, env: Mapping[str, str] | None = None
+    line: str, cwd: Path, timeout_s: float = 300, env: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Runs a command line whose program was installed beside this Python, such as ``rl-logging sync runs``.
 

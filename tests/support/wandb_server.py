@@ -78,7 +78,7 @@ class WandbServer:
         refuse: An HTTP status to answer everything with, None to serve.
         faults: HTTP statuses to answer some things with: by GraphQL operation, ``file_stream``, or ``put artifact``,
             ``put manifest`` and ``put run`` for uploads. 200 for an operation is a GraphQL error.
-        holds: Events that the same things wait for before they are answered, half a minute at most.
+        holds: Events that the same things wait for before they are answered, a minute at most.
     """
 
     def __init__(self) -> None:
@@ -324,7 +324,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _refused(self, what: str) -> bool:
         hold = self.server_state.holds.get(what)
         if hold is not None:
-            hold.wait(30)
+            hold.wait(60)
         status = self.server_state.refuse or self.server_state.faults.get(what)
         if status is not None:
             self._reply({"errors": [{"message": f"{what} refused with {status}"}]}, status)

@@ -115,7 +115,7 @@ def deliver(
     return opened
 
 
-def wait_until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
+def wait_until(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
     """Returns once `condition` holds.
 
     Raises:

@@ -31,15 +31,15 @@ class Told:
 
     def wait_for_error(self, words: str) -> None:
         with self.change:
-            assert self.change.wait_for(lambda: any(words in (it.last_error or "") for it in self.states), 20)
+            assert self.change.wait_for(lambda: any(words in (it.last_error or "") for it in self.states), 60)
 
     def wait_for_phase(self, phase: str) -> None:
         with self.change:
-            assert self.change.wait_for(lambda: phase in self.phases, 20), self.phases
+            assert self.change.wait_for(lambda: phase in self.phases, 60), self.phases
 
     def wait_for_confirmed(self, seq: int) -> None:
         with self.change:
-            assert self.change.wait_for(lambda: any(it.confirmed >= seq for it in self.states), 20)
+            assert self.change.wait_for(lambda: any(it.confirmed >= seq for it in self.states), 60)
 
 
 def start(bundle: Bundle, store: MemoryStore, **options: Any) -> tuple[DestinationWorker, Told]:
@@ -57,7 +57,7 @@ def start(bundle: Bundle, store: MemoryStore, **options: Any) -> tuple[Destinati
 
 
 def finish(worker: DestinationWorker) -> DestinationState:
-    worker.join(30)
+    worker.join(60)
     assert not worker.is_alive()
     return worker.book.state
 

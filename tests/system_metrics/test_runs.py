@@ -42,6 +42,8 @@ def _own_processes() -> Any:
     DeliveryProcess.forget_all()
     yield
     DeliveryProcess.forget_all()
+    for thread in threads():  # told to end; the next test counts its own
+        thread.join(WAIT_S)
 
 
 def sink(path: Path, **options: Any) -> dict[str, Any]:
@@ -112,7 +114,7 @@ print(json.dumps(logger.run_id("mlflow")))
 def test_the_delivery_process_samples_and_every_store_has_the_same(tmp_path: Path, mlflow_uri: str) -> None:
     from mlflow import MlflowClient
 
-    done = run_script(TRAINER, tmp_path, timeout_s=120)
+    done = run_script(TRAINER, tmp_path, timeout_s=300)
     assert done.returncode == 0, done.stderr
     trainer, run_dir, run_id = (json.loads(line) for line in done.stdout.splitlines())
     assert trainer == {"imported": [], "sampling": []}

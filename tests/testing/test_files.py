@@ -95,7 +95,7 @@ def test_a_hanging_write_goes_on(tmp_path: Path, context: SinkContext) -> None:
     assert not store.wait_for(lambda store: bool(store.seqs()), timeout_s=0.1)
     hang.unlink()
     assert store.wait_for(lambda store: store.seqs() == [1])
-    writer.join(10)
+    writer.join(60)
 
 
 def test_names_are_refused_as_asked(tmp_path: Path, context: SinkContext) -> None:

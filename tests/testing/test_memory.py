@@ -73,7 +73,7 @@ def test_writes_are_held_and_released(sink: MemorySink, store: MemoryStore) -> N
     assert store.wait_for(lambda store: store.blocked == 1)
     assert store.run().records == {}
     store.release_writes()
-    writer.join(10)
+    writer.join(60)
     assert not writer.is_alive()
     assert store.blocked == 0
     assert "writer" in store.run().threads
@@ -92,7 +92,7 @@ def test_waiting_sees_what_another_thread_writes(sink: MemorySink, store: Memory
     writer = threading.Thread(target=lambda: [sink.write([record]) for record in sample_metrics(50)])
     writer.start()
     assert store.wait_for(lambda store: len(store.run().records) == 50)
-    writer.join(10)
+    writer.join(60)
     assert not store.wait_for(lambda store: len(store.run().records) > 50, timeout_s=0)
 
 

@@ -199,7 +199,8 @@ def _leave(logger: ExperimentLogger, plan: Plan, log_dir: Path, tags: list[str],
         logger.log_artifact(checkpoints, name=CHECKPOINTS, type="model")
         # The best one so far is written again and again, with what was best earlier.
         newest = [path for path in written if not path.name.startswith("best_")] or written
-        latest = max(newest, key=lambda path: path.stat().st_mtime_ns)
+        # Where the file system's clock does not tell two apart, their number does.
+        latest = max(newest, key=lambda path: (path.stat().st_mtime_ns, len(path.name), path.name))
         run_id = logger.run_id("mlflow", timeout=RUN_ID_S)
         root = f"runs:/{run_id}/{CHECKPOINTS}" if run_id is not None else CHECKPOINTS
         late |= {

@@ -89,6 +89,8 @@ class Reader:
 class MlflowContract(SinkContract):
     """What both stores share; each names `uri` (the sink's) and `direct_uri` (the reader's)."""
 
+    timeout_s = 60.0
+
     @pytest.fixture
     def make_sink(self, uri: str) -> Callable[[SinkContext], Sink]:
         # Every test's run has the same id: each gets an experiment of its own.

@@ -162,6 +162,35 @@ def test_a_run_that_comes_after_the_end_goes_with_the_next_run_s_opening(
     assert sorted(runs_of(server, bench.experiment)) == sorted([bench.run_id, other.run_id])
 
 
+def test_what_may_be_somebody_s_is_never_deleted_as_a_late_one(server: MlflowServer, tmp_path: Path) -> None:
+    client = MlflowClient(tracking_uri=server.uri)
+    with FaultProxy(lambda: server.uri) as proxy:
+        bench = Bench(proxy.url, tmp_path / "run")
+        other = Bench(server.uri, tmp_path / "other", {"experiment": bench.experiment})
+        proxy.put(Fault("hold and lose answer", creates, most=1))
+        first = threading.Thread(target=open_in_vain, args=(bench.sink(),), daemon=True)
+        first.start()
+        proxy.await_hits(1, 60)
+        bench.deliver([])  # without any figures of its own
+        ours = client.get_run(bench.run_id)
+        # A script goes on in a run of its own, with all that this one says of itself.
+        copied = client.create_run(ours.info.experiment_id, tags=ours.data.tags).info.run_id
+        proxy.lift()
+        first.join(60)
+        (late,) = set(runs_of(server, bench.experiment)) - {bench.run_id, copied}
+        client.log_text(late, "mine", "notes.txt")
+        other.open().close("finished")
+        bench.open().close("finished")
+        assert set(runs_of(server, bench.experiment)) == {bench.run_id, copied, late, other.run_id}
+        shutil.rmtree(server.folder / "artifacts" / ours.info.experiment_id / late)
+        client.set_terminated(late)
+        other.open().close("finished")
+        assert set(runs_of(server, bench.experiment)) == {bench.run_id, copied, late, other.run_id}
+        client.update_run(late, status="RUNNING")
+        other.open().close("finished")
+        assert set(runs_of(server, bench.experiment)) == {bench.run_id, copied, other.run_id}
+
+
 def open_in_vain(sink: Sink) -> None:
     with pytest.raises(TransientError):
         sink.open(None)

@@ -53,7 +53,7 @@ def test_mlflows_pages_get_the_image_they_ask_for(server_bench: Bench, server: M
     assert len(stepped(dict.fromkeys(paths, 0))) == 2
     for path in paths:
         query = urllib.parse.urlencode({"path": path, "run_uuid": bench.run_id})
-        with urllib.request.urlopen(f"{server.uri}/get-artifact?{query}", timeout=20) as answer:
+        with urllib.request.urlopen(f"{server.uri}/get-artifact?{query}", timeout=180) as answer:
             picture = Pillow.open(io.BytesIO(answer.read()))
         assert picture.format == ("WEBP" if path.endswith(".webp") else "PNG")
 

@@ -39,7 +39,7 @@ plugin.destination(options)
 plugin.look_command(options, {"url": None})
 print(sorted(name for name in sys.modules if name.split(".")[0] in ("mlflow", "sqlalchemy", "requests")))
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=180, check=False)
     assert (done.stdout.strip(), done.stderr) == ("[]", "")
 
 

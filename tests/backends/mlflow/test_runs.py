@@ -257,7 +257,7 @@ tables.ensure(f"sqlite:///{path}", path, path.parent / "mlruns")
 def test_a_kill_while_tables_are_made_leaves_no_half_of_them(tmp_path: Path) -> None:
     path = tmp_path / "mlflow.db"
     command = [sys.executable, "-c", KILLED_WHILE_MAKING_TABLES, str(path)]
-    killed = subprocess.run(command, capture_output=True, timeout=120, text=True, env=with_paths())
+    killed = subprocess.run(command, capture_output=True, timeout=300, text=True, env=with_paths())
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     tables.ensure(f"sqlite:///{path}", path, tmp_path / "mlruns")
     assert MlflowClient(f"sqlite:///{path}").get_experiment("0").name == "Default"

@@ -58,7 +58,7 @@ def test_everything_arrives(server: MlflowServer, tmp_path: Path) -> None:
         [interpreter(), "-c", SCRIPT, server.uri, str(tmp_path / "run")],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
         env=with_paths(),
     )
@@ -85,7 +85,7 @@ def test_a_database_is_refused_with_the_remedy(tmp_path: Path) -> None:
         [interpreter(), "-c", script, f"sqlite:///{tmp_path}/mlflow.db", str(tmp_path / "run")],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
         env=with_paths(),
     )

@@ -28,7 +28,7 @@ QUICK: Final = {
     "x_transaction_log_flush_interval": 0.05,
     "x_file_stream_transmit_interval": 1.0,  # the client takes whole seconds
     "x_save_requirements": False,
-    "init_timeout": 2.0,
+    "init_timeout": 60.0,
 }
 
 
@@ -95,6 +95,8 @@ def read_offline(context: SinkContext, state: Mapping[str, Any]) -> Stored:
 
 
 class TestOffline(SinkContract):
+    timeout_s = 60.0
+
     @pytest.fixture
     def make_sink(self, tmp_path: Path) -> Callable[[SinkContext], Sink]:
         options = {"mode": "offline", "dir": str(tmp_path / "logs"), "settings": QUICK}
@@ -132,7 +134,7 @@ class TestOnline(ReplayTests, FaultTests):
     Rows come a second at the soonest and files five seconds later; the whole suite would take minutes.
     """
 
-    timeout_s = 20.0
+    timeout_s = 60.0
 
     test_odd_names_arrive_under_some_name = NameTests.test_odd_names_arrive_under_some_name
     test_letting_go_does_not_end_the_run = EndingTests.test_letting_go_does_not_end_the_run

@@ -84,7 +84,7 @@ def test_a_core_that_hangs_is_ended_when_the_sink_is_abandoned(tmp_path: Path) -
     closing = threading.Thread(target=sink.close, args=("finished",))
     closing.start()
     sink.abandon()
-    closing.join(30)
+    closing.join(60)
     assert not closing.is_alive()
 
     assert [row["a"] for row in wandb_file.read(tmp_path / "logs").rows] == list(range(1, 20))

@@ -279,7 +279,7 @@ def test_killed_and_opened_again_every_row_is_there_once(tmp_path: Path) -> None
     assert child.stdout is not None
     told = json.loads(child.stdout.readline())
     child.send_signal(signal.SIGKILL)
-    child.communicate(timeout=20)
+    child.communicate(timeout=180)
 
     # A worker that died before it kept the cursor hands everything over again.
     sink = make_sink(make_context(tmp_path / "run"), offline(tmp_path))

@@ -146,7 +146,7 @@ def test_killed_and_opened_again_every_row_is_there_once(tmp_path: Path, server:
     assert child.stdout is not None
     base = int(child.stdout.readline())
     child.send_signal(signal.SIGKILL)
-    child.communicate(timeout=20)
+    child.communicate(timeout=180)
 
     sink = make_sink(make_context(tmp_path / "run"), online(tmp_path))
     state = {"id": RUN_ID, "base": base}
@@ -165,10 +165,17 @@ def test_killed_and_opened_again_every_row_is_there_once(tmp_path: Path, server:
     ],
 )
 def test_a_server_that_refuses(
-    tmp_path: Path, server: WandbServer, status: int, error: type[Exception], words: str
+    tmp_path: Path,
+    server: WandbServer,
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+    error: type[Exception],
+    words: str,
 ) -> None:
     server.refuse = status
-    sink = make_sink(make_context(tmp_path / "run"), online(tmp_path, settings={"init_timeout": 2}))
+    if status < 500:  # an answer that is taken at once, however late it comes
+        monkeypatch.setattr(opening, "KNOCK_TIMEOUT_S", 60)
+    sink = make_sink(make_context(tmp_path / "run"), online(tmp_path, settings={"init_timeout": 60}))
 
     with pytest.raises(error, match=words):
         sink.open(None)
@@ -177,7 +184,7 @@ def test_a_server_that_refuses(
 
 
 def test_no_server_is_waited_for_so_long_only_and_found_later(tmp_path: Path, server: WandbServer) -> None:
-    options = online(tmp_path, settings={"init_timeout": 2})
+    options = online(tmp_path, settings={"init_timeout": 60})
     sink = make_sink(make_context(tmp_path / "run"), {**options, "base_url": "http://127.0.0.1:9"})
     with pytest.raises(TransientError):
         sink.open(None)

@@ -231,7 +231,7 @@ print([name for name in sys.modules if name.split(".")[0] in ("wandb", "torch", 
         [sys.executable, "-c", code],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=True,
         cwd=tmp_path,
     )
