@@ -19,7 +19,10 @@ def start_script(
 ) -> subprocess.Popen[str]:
     """Writes ``train.py`` into `cwd` and starts it there; it can import `tests.support`."""
     cwd.mkdir(parents=True, exist_ok=True)
-    (cwd / "train.py").write_text(source, encoding="utf-8")
+    # As a whole: one that was started a moment ago may be about to read it.
+    new = cwd / ".train.py.new"
+    new.write_text(source, encoding="utf-8")
+    new.replace(cwd / "train.py")
     return subprocess.Popen(
         [sys.executable, "train.py", *map(str, arguments)],
         cwd=cwd,
